@@ -1,0 +1,492 @@
+//! Who is in, and in what state: the only mutable owner of membership.
+//!
+//! Membership is a worker's stream. [`Registry::hello`] lets a worker in, its first report puts it into rotation, and
+//! it is out when its stream ends ([`Registry::closed`]) or stays silent for [`MISSED_HEARTBEATS`]
+//! heartbeats ([`Registry::handle_timeout`]).
+//!
+//! How to drive it: call one method that changes something; then [`Registry::publish`] the snapshot, if there is a new one, to
+//! those who pick; then carry out each [`Output`] until [`Registry::poll_output`] has no more. The order matters for a draining
+//! worker: it is told how many calls to expect only after nobody can pick it any more.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    estimator::{Counters, Expected, Ledger},
+    id::{ServiceName, WorkerId, WorkerNumber},
+    load::{Hello, LoadError, LoadReport, WorkerState},
+    policy::{Cursor, PolicyKind},
+    snapshot::{ServiceView, Snapshot, Worker},
+    time::Timestamp,
+};
+
+mod status;
+
+pub use status::{Standing, WorkerStatus};
+
+/// Most workers registered at once. Far above any LAN; it bounds memory, not ambition.
+pub const WORKER_LIMIT: usize = 100_000;
+
+/// Most time between two reports of a worker.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// A worker that has been silent for this many heartbeats is out.
+pub const MISSED_HEARTBEATS: u32 = 3;
+
+/// How often [`Registry::handle_timeout`] wants to be called: several times in a heartbeat and in a lease.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a worker this order.
+    Order {
+        /// To whom.
+        worker: WorkerNumber,
+        /// The state it should take.
+        state: WorkerState,
+    },
+    /// Tell a draining worker how many calls can still reach it.
+    DrainAck {
+        /// To whom.
+        worker: WorkerNumber,
+        /// How many calls in all.
+        expected: Expected,
+    },
+    /// End a worker's stream: it has been replaced or is silent.
+    Disconnect {
+        /// Whose.
+        worker: WorkerNumber,
+        /// Why.
+        cause: Departure,
+    },
+    /// Something an operator wants to know.
+    Notice(Notice),
+}
+
+/// Why a worker is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It said goodbye.
+    Goodbye,
+    /// Its stream broke.
+    Broken,
+    /// It was silent for too long.
+    Silent,
+    /// A new process with its id and address took its place.
+    Replaced,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Goodbye => "it said goodbye",
+            Self::Broken => "its connection broke",
+            Self::Silent => "it was silent for three heartbeats",
+            Self::Replaced => "a new process with its id and address took its place",
+        })
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A worker registered.
+    Joined {
+        /// Who.
+        worker: WorkerId,
+        /// Where clients call it.
+        address: SocketAddr,
+        /// Calls it runs at once.
+        slots: u16,
+    },
+    /// A worker left.
+    Left {
+        /// Who.
+        worker: WorkerId,
+        /// How.
+        cause: Departure,
+    },
+    /// A worker was not let in.
+    Refused {
+        /// Who.
+        worker: WorkerId,
+        /// Why.
+        cause: Refusal,
+    },
+    /// A worker went into or out of rotation.
+    Changed {
+        /// Who.
+        worker: WorkerId,
+        /// What it does now.
+        state: WorkerState,
+    },
+    /// Another policy is in force.
+    Policy(PolicyKind),
+}
+
+/// Why a worker is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another live worker has the id.
+    #[error("worker id {id} is taken by a live worker at {holder}: give this one another id")]
+    Taken {
+        /// The id.
+        id: WorkerId,
+        /// Where its holder is.
+        holder: SocketAddr,
+    },
+    /// The registry is full.
+    #[error("this balancer already has {WORKER_LIMIT} workers, its limit")]
+    Full,
+}
+
+/// Why a report is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The worker is not registered any more.
+    #[error("worker number {0} is not registered")]
+    NotRegistered(WorkerNumber),
+    /// The report cannot be true.
+    #[error(transparent)]
+    Impossible(#[from] LoadError),
+}
+
+/// An id that no registered worker has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no worker with id {0} is registered")]
+pub struct UnknownWorker(pub WorkerId);
+
+#[derive(Debug)]
+struct Record {
+    hello: Hello,
+    /// As reported last; `None` until the first report.
+    report: Option<LoadReport>,
+    /// An operator wants it out of rotation. Holds until the worker reports that it follows: from then on
+    /// the worker's own state counts, so that any balancer can take it back.
+    drain_ordered: bool,
+    /// The worker has been told how many calls to expect.
+    drain_acknowledged: bool,
+    joined_at: Timestamp,
+    heard_at: Timestamp,
+    ledger: Ledger,
+    counters: Arc<Counters>,
+}
+
+impl Record {
+    fn slots(&self) -> u16 {
+        self.report.map_or(self.hello.slots, |report| report.slots())
+    }
+
+    fn state(&self) -> Option<WorkerState> {
+        self.report.map(|report| report.state)
+    }
+
+    fn in_rotation(&self) -> bool {
+        self.state() == Some(WorkerState::Serving) && !self.drain_ordered
+    }
+}
+
+/// What the shell still has to do, before its numbers are known.
+#[derive(Debug)]
+enum Pending {
+    Ready(Output),
+    DrainAck(WorkerNumber),
+}
+
+/// All workers of one balancer.
+#[derive(Debug, Default)]
+pub struct Registry {
+    workers: BTreeMap<WorkerNumber, Record>,
+    by_id: BTreeMap<WorkerId, WorkerNumber>,
+    last_number: u32,
+    policy: PolicyKind,
+    cursors: BTreeMap<ServiceName, Cursor>,
+    snapshot: Arc<Snapshot>,
+    /// The snapshot no longer tells the truth.
+    changed: bool,
+    pending: VecDeque<Pending>,
+}
+
+impl Registry {
+    /// No workers yet.
+    pub fn new(policy: PolicyKind) -> Self {
+        Self { policy, changed: true, ..Self::default() }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> PolicyKind {
+        self.policy
+    }
+
+    /// Puts another policy in force.
+    pub fn set_policy(&mut self, policy: PolicyKind) {
+        if self.policy != policy {
+            self.policy = policy;
+            self.changed = true;
+            self.notice(Notice::Policy(policy));
+        }
+    }
+
+    /// Lets a worker in. It gets calls after its first report.
+    ///
+    /// A second process with the id of a live worker is refused, unless it has the same address: two processes cannot
+    /// listen on one address, so it is the successor of one that died without a word.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the reason.
+    pub fn hello(&mut self, hello: Hello, now: Timestamp) -> Result<WorkerNumber, Refusal> {
+        self.make_room(&hello).inspect_err(|cause| {
+            let notice = Notice::Refused { worker: hello.id.clone(), cause: cause.clone() };
+            self.pending.push_back(Pending::Ready(Output::Notice(notice)));
+        })?;
+        self.last_number += 1;
+        let number = WorkerNumber(self.last_number);
+        self.notice(Notice::Joined {
+            worker: hello.id.clone(),
+            address: hello.address,
+            slots: hello.slots,
+        });
+        self.by_id.insert(hello.id.clone(), number);
+        let record = Record {
+            hello,
+            report: None,
+            drain_ordered: false,
+            drain_acknowledged: false,
+            joined_at: now,
+            heard_at: now,
+            ledger: Ledger::default(),
+            counters: Arc::default(),
+        };
+        self.workers.insert(number, record);
+        self.changed = true;
+        self.check_invariants();
+        Ok(number)
+    }
+
+    fn make_room(&mut self, hello: &Hello) -> Result<(), Refusal> {
+        if let Some(&holder) = self.by_id.get(&hello.id) {
+            let address = self.workers[&holder].hello.address;
+            if address != hello.address {
+                return Err(Refusal::Taken { id: hello.id.clone(), holder: address });
+            }
+            self.disconnect(holder, Departure::Replaced);
+        }
+        if self.workers.len() >= WORKER_LIMIT { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// Takes a worker's load report.
+    ///
+    /// # Errors
+    /// [`ReportError`] if it cannot be true; the worker keeps its last one.
+    pub fn report(
+        &mut self,
+        number: WorkerNumber,
+        report: LoadReport,
+        now: Timestamp,
+    ) -> Result<(), ReportError> {
+        let record = self.workers.get_mut(&number).ok_or(ReportError::NotRegistered(number))?;
+        if let Some(earlier) = &record.report {
+            report.check_follows(earlier)?;
+        }
+        let before = (record.state(), record.slots());
+        record.heard_at = now;
+        record.ledger.report(&report, &record.counters);
+        record.report = Some(report);
+        record.drain_ordered &= report.state == WorkerState::Serving;
+        if before == (record.state(), record.slots()) {
+            self.load_changed(number);
+        } else {
+            self.state_changed(number);
+        }
+        Ok(())
+    }
+
+    fn state_changed(&mut self, number: WorkerNumber) {
+        self.changed = true;
+        let record = self.workers.get_mut(&number).expect("the caller has just seen it");
+        let Some(state) = record.state() else { return };
+        let notice = Notice::Changed { worker: record.hello.id.clone(), state };
+        match state {
+            WorkerState::Serving => record.drain_acknowledged = false,
+            WorkerState::Draining if !record.drain_acknowledged => {
+                record.drain_acknowledged = true;
+                self.pending.push_back(Pending::DrainAck(number));
+            }
+            WorkerState::Draining => {}
+        }
+        self.notice(notice);
+    }
+
+    /// The load of a worker is another, its place in the lists is not.
+    fn load_changed(&self, number: WorkerNumber) {
+        let hello = &self.workers[&number].hello;
+        for service in &hello.services {
+            if let Some(view) = self.snapshot.services.get(service) {
+                view.load_changed(&hello.id);
+            }
+        }
+    }
+
+    /// Takes the end of `count` calls that one session picked. `sent` is false for calls that never left the client.
+    /// A worker that has left meanwhile is no error.
+    pub fn outcomes(&mut self, number: WorkerNumber, sent: bool, count: u64) {
+        let Some(record) = self.workers.get_mut(&number) else {
+            return;
+        };
+        record.ledger.outcomes(sent, count, &record.counters);
+        self.load_changed(number);
+    }
+
+    /// A worker's stream has ended.
+    pub fn closed(&mut self, number: WorkerNumber, cause: Departure) {
+        let Some(record) = self.workers.remove(&number) else {
+            return;
+        };
+        self.by_id.remove(&record.hello.id);
+        self.forget_unused_cursors(&record.hello.services);
+        self.changed = true;
+        self.notice(Notice::Left { worker: record.hello.id, cause });
+        self.check_invariants();
+    }
+
+    fn forget_unused_cursors(&mut self, services: &[ServiceName]) {
+        for service in services {
+            let offered = |record: &Record| record.hello.services.contains(service);
+            if !self.workers.values().any(offered) {
+                self.cursors.remove(service);
+            }
+        }
+    }
+
+    fn disconnect(&mut self, number: WorkerNumber, cause: Departure) {
+        self.pending.push_back(Pending::Ready(Output::Disconnect { worker: number, cause }));
+        self.closed(number, cause);
+    }
+
+    /// Takes a worker out of rotation by order, and returns the estimate of calls still in it.
+    ///
+    /// # Errors
+    /// [`UnknownWorker`].
+    pub fn drain(&mut self, id: &WorkerId) -> Result<u32, UnknownWorker> {
+        let number = self.find(id)?;
+        let record = self.workers.get_mut(&number).expect("found by its id");
+        record.drain_ordered = true;
+        let estimate = record.counters.estimate();
+        self.changed = true;
+        self.order(number, WorkerState::Draining);
+        Ok(estimate)
+    }
+
+    /// Takes a drained worker back into rotation, as soon as it says that it follows.
+    ///
+    /// # Errors
+    /// [`UnknownWorker`].
+    pub fn undrain(&mut self, id: &WorkerId) -> Result<(), UnknownWorker> {
+        let number = self.find(id)?;
+        self.workers.get_mut(&number).expect("found by its id").drain_ordered = false;
+        self.changed = true;
+        self.order(number, WorkerState::Serving);
+        Ok(())
+    }
+
+    fn find(&self, id: &WorkerId) -> Result<WorkerNumber, UnknownWorker> {
+        self.by_id.get(id).copied().ok_or_else(|| UnknownWorker(id.clone()))
+    }
+
+    fn order(&mut self, worker: WorkerNumber, state: WorkerState) {
+        self.pending.push_back(Pending::Ready(Output::Order { worker, state }));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.pending.push_back(Pending::Ready(Output::Notice(notice)));
+    }
+
+    /// Puts silent workers out and lets lost picks expire. Call every [`TICK`].
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let silence = HEARTBEAT * MISSED_HEARTBEATS;
+        let silent = |record: &Record| now.since(record.heard_at) > silence;
+        let lost: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|(_, record)| silent(record))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            self.disconnect(number, Departure::Silent);
+        }
+        for record in self.workers.values_mut() {
+            record.ledger.expire(now, &record.counters);
+        }
+        for number in self.workers.keys() {
+            self.load_changed(*number);
+        }
+    }
+
+    /// What the shell must do next; `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        loop {
+            match self.pending.pop_front()? {
+                Pending::Ready(output) => return Some(output),
+                Pending::DrainAck(worker) => {
+                    if let Some(record) = self.workers.get(&worker) {
+                        let expected = record.ledger.expected(&record.counters);
+                        return Some(Output::DrainAck { worker, expected });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A new snapshot, if anything but load has changed since the last one.
+    pub fn publish(&mut self) -> Option<Arc<Snapshot>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let mut lists: BTreeMap<ServiceName, Vec<Arc<Worker>>> = BTreeMap::new();
+        for number in self.by_id.values() {
+            let record = &self.workers[number];
+            let worker = record.in_rotation().then(|| Arc::new(picture(*number, record)));
+            for service in &record.hello.services {
+                lists.entry(service.clone()).or_default().extend(worker.clone());
+            }
+        }
+        let mut services = BTreeMap::new();
+        for (name, workers) in lists {
+            let cursor = self.cursors.entry(name.clone()).or_default();
+            services.insert(name, ServiceView::new(workers, self.policy, cursor));
+        }
+        let generation = self.snapshot.generation + 1;
+        self.snapshot = Arc::new(Snapshot { generation, policy: self.policy, services });
+        Some(Arc::clone(&self.snapshot))
+    }
+
+    /// Panics on a broken invariant, in debug builds.
+    fn check_invariants(&self) {
+        debug_assert_eq!(self.workers.len(), self.by_id.len(), "each worker has one id");
+        debug_assert!(
+            self.by_id.iter().all(|(id, number)| self.workers[number].hello.id == *id),
+            "an id leads to its worker"
+        );
+    }
+}
+
+fn picture(number: WorkerNumber, record: &Record) -> Worker {
+    Worker {
+        number,
+        id: record.hello.id.clone(),
+        address: record.hello.address,
+        slots: record.slots(),
+        weight: f64::from(record.slots()),
+        labels: record.hello.labels.clone(),
+        counters: Arc::clone(&record.counters),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use super::*;
+use crate::{
+    load::{RawLoad, TokenCounts},
+    snapshot::Wish,
+    token::TokenClass,
+};
+
+fn hello(id: &str, port: u16) -> Hello {
+    Hello {
+        id: id.parse().unwrap(),
+        instance: u64::from(port),
+        address: SocketAddr::from(([127, 0, 0, 1], port)),
+        services: vec!["Echo".parse().unwrap()],
+        slots: 2,
+        zone: String::new(),
+        labels: BTreeMap::new(),
+        version: String::new(),
+    }
+}
+
+fn load(state: WorkerState, session: TokenCounts, in_flight: u32) -> LoadReport {
+    LoadReport::parse(RawLoad {
+        state,
+        in_flight,
+        queued: 0,
+        slots: 2,
+        picked: TokenCounts::default(),
+        session,
+        completed_total: 0,
+        errors_total: 0,
+        in_flight_integral: 0.0,
+        busy_seconds: 0.0,
+        cpu: 0.0,
+        memory: 0.0,
+    })
+    .unwrap()
+}
+
+fn serving() -> LoadReport {
+    load(WorkerState::Serving, TokenCounts::default(), 0)
+}
+
+fn draining() -> LoadReport {
+    load(WorkerState::Draining, TokenCounts::default(), 0)
+}
+
+fn at(milliseconds: u64) -> Timestamp {
+    Timestamp::at(Duration::from_millis(milliseconds))
+}
+
+fn outputs(registry: &mut Registry) -> Vec<Output> {
+    std::iter::from_fn(|| registry.poll_output()).collect()
+}
+
+fn in_rotation(registry: &mut Registry) -> Vec<String> {
+    let snapshot = registry.publish().unwrap_or_else(|| Arc::clone(&registry.snapshot));
+    let view = snapshot.service("Echo");
+    view.map_or_else(|_| vec![], |view| view.workers().iter().map(|w| w.id.to_string()).collect())
+}
+
+/// A registry with these workers in rotation at time 0.
+fn with(ids: &[&str]) -> (Registry, Vec<WorkerNumber>) {
+    let mut registry = Registry::new(PolicyKind::LeastLoad);
+    let numbers = ids.iter().zip(1..).map(|(id, port)| {
+        let number = registry.hello(hello(id, port), at(0)).unwrap();
+        registry.report(number, serving(), at(0)).unwrap();
+        number
+    });
+    let numbers = numbers.collect();
+    outputs(&mut registry);
+    (registry, numbers)
+}
+
+#[test]
+fn a_worker_gets_calls_after_its_first_report() {
+    let mut registry = Registry::new(PolicyKind::LeastLoad);
+    let number = registry.hello(hello("a", 1), at(0)).unwrap();
+    assert_eq!(in_rotation(&mut registry), Vec::<String>::new());
+    registry.report(number, serving(), at(1)).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["a"]);
+    registry.closed(number, Departure::Goodbye);
+    let snapshot = registry.publish().unwrap();
+    assert_eq!(snapshot.service("Echo").unwrap_err().to_string(), "no worker offers this service");
+}
+
+#[test]
+fn a_plain_report_publishes_nothing() {
+    let (mut registry, numbers) = with(&["a"]);
+    assert!(registry.publish().is_some());
+    registry.report(numbers[0], serving(), at(1)).unwrap();
+    assert!(registry.publish().is_none());
+}
+
+#[test]
+fn a_second_live_worker_with_the_same_id_is_refused() {
+    let (mut registry, _) = with(&["a"]);
+    let refusal = registry.hello(hello("a", 9), at(5)).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "worker id a is taken by a live worker at 127.0.0.1:1: give this one another id"
+    );
+    assert!(matches!(outputs(&mut registry)[..], [Output::Notice(Notice::Refused { .. })]));
+    assert_eq!(in_rotation(&mut registry), ["a"]);
+}
+
+#[test]
+fn a_successor_at_the_same_address_takes_over() {
+    let (mut registry, numbers) = with(&["a"]);
+    let successor = Hello { instance: 99, ..hello("a", 1) };
+    let number = registry.hello(successor, at(5)).unwrap();
+    assert_ne!(number, numbers[0]);
+    let replaced = Output::Disconnect { worker: numbers[0], cause: Departure::Replaced };
+    assert!(outputs(&mut registry).contains(&replaced));
+    assert!(registry.report(numbers[0], serving(), at(6)).is_err(), "the old stream is dead");
+    registry.report(number, serving(), at(6)).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["a"]);
+}
+
+#[test]
+fn a_silent_worker_is_out_after_three_heartbeats() {
+    let (mut registry, numbers) = with(&["a", "b"]);
+    registry.report(numbers[1], serving(), at(2_000)).unwrap();
+    registry.handle_timeout(at(3_000));
+    assert_eq!(in_rotation(&mut registry), ["a", "b"]);
+    registry.handle_timeout(at(3_001));
+    assert_eq!(in_rotation(&mut registry), ["b"]);
+    let gone = Output::Disconnect { worker: numbers[0], cause: Departure::Silent };
+    assert!(outputs(&mut registry).contains(&gone));
+}
+
+#[test]
+fn a_stopping_worker_learns_what_can_still_come_after_it_is_out() {
+    let (mut registry, numbers) = with(&["a"]);
+    let snapshot = registry.publish().unwrap();
+    registry.report(numbers[0], draining(), at(1)).unwrap();
+    // Until the next snapshot is out, picks go on.
+    let mut rng = fastrand::Rng::with_seed(1);
+    let view = snapshot.service("Echo").unwrap();
+    view.pick(Wish::default(), TokenClass::Session, &mut rng).unwrap();
+    assert_eq!(in_rotation(&mut registry), Vec::<String>::new());
+    let expected = Expected { picked: 0, session: 1 };
+    let ack = Output::DrainAck { worker: numbers[0], expected };
+    assert!(outputs(&mut registry).contains(&ack));
+    registry.report(numbers[0], draining(), at(2)).unwrap();
+    assert_eq!(outputs(&mut registry), [], "acknowledged once");
+}
+
+#[test]
+fn a_drained_worker_comes_back_when_it_says_so() {
+    let (mut registry, numbers) = with(&["a", "b"]);
+    let id: WorkerId = "a".parse().unwrap();
+    assert_eq!(registry.drain(&id), Ok(0));
+    assert_eq!(in_rotation(&mut registry), ["b"], "at once, before the worker answers");
+    let order = Output::Order { worker: numbers[0], state: WorkerState::Draining };
+    assert_eq!(outputs(&mut registry), [order]);
+    registry.report(numbers[0], serving(), at(1)).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["b"], "a report from before the order changes nothing");
+    registry.report(numbers[0], draining(), at(2)).unwrap();
+    registry.undrain(&id).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["b"]);
+    registry.report(numbers[0], serving(), at(3)).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["a", "b"]);
+}
+
+#[test]
+fn another_balancers_undrain_is_followed() {
+    let (mut registry, numbers) = with(&["a"]);
+    registry.drain(&"a".parse().unwrap()).unwrap();
+    registry.report(numbers[0], draining(), at(1)).unwrap();
+    registry.report(numbers[0], serving(), at(2)).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["a"]);
+}
+
+#[test]
+fn draining_an_unknown_worker_names_it() {
+    let (mut registry, _) = with(&[]);
+    let error = registry.drain(&"ghost".parse().unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "no worker with id ghost is registered");
+}
+
+#[test]
+fn an_impossible_report_is_refused_and_the_last_one_stays() {
+    let (mut registry, numbers) = with(&["a"]);
+    let seen = TokenCounts { seen: 5, done: 5 };
+    registry.report(numbers[0], load(WorkerState::Serving, seen, 0), at(1)).unwrap();
+    let error = registry.report(numbers[0], serving(), at(2)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "load report: session.seen is 0, expected at least 5, as reported before"
+    );
+    let status = registry.workers(at(2)).next().unwrap();
+    assert_eq!(status.report.unwrap().session, seen);
+}
+
+#[test]
+fn a_new_policy_is_in_the_next_snapshot() {
+    let (mut registry, _) = with(&["a"]);
+    registry.publish();
+    registry.set_policy(PolicyKind::LeastLoad);
+    assert!(registry.publish().is_none(), "the same policy changes nothing");
+    registry.set_policy(PolicyKind::Random);
+    assert_eq!(registry.publish().unwrap().policy, PolicyKind::Random);
+    assert_eq!(outputs(&mut registry), [Output::Notice(Notice::Policy(PolicyKind::Random))]);
+}
+
+#[test]
+fn status_tells_each_standing() {
+    let (mut registry, numbers) = with(&["a", "b", "c"]);
+    registry.report(numbers[1], serving(), at(2_500)).unwrap();
+    registry.report(numbers[2], draining(), at(2_500)).unwrap();
+    registry.hello(hello("d", 9), at(2_500)).unwrap();
+    let standings: Vec<_> =
+        registry.workers(at(2_501)).map(|status| status.standing.name()).collect();
+    assert_eq!(standings, ["stale", "serving", "draining", "waiting"]);
+}

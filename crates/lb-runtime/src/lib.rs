@@ -1,0 +1,15 @@
+//! What every daemon shares, so that each `main` is short and they all behave alike.
+//!
+//! - [`config`]: layers of configuration, with messages that name the key and where it came from;
+//! - [`logging`]: the journal under systemd, standard error otherwise;
+//! - [`service`]: READY, STATUS, WATCHDOG and STOPPING for systemd, silent without it;
+//! - [`signals`]: an orderly stop on SIGTERM and SIGINT, a reload on SIGHUP;
+//! - [`exit`]: exit codes and the one line that explains them;
+//! - [`net`]: a listening socket from a short text.
+
+pub mod config;
+pub mod exit;
+pub mod logging;
+pub mod net;
+pub mod service;
+pub mod signals;

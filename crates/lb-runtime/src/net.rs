@@ -1,0 +1,238 @@
+//! A listening socket from a short text.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+/// Connections that may wait to be accepted. The kernel lowers it to `net.core.somaxconn` (4096).
+const BACKLOG: i32 = 1024;
+
+/// Why there is no listening socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The text names no address and port.
+    #[error(
+        "cannot listen on {listen:?}: {problem}; \
+         expected \"HOST:PORT\", \":PORT\" or \"PORT\", with port 0 for any free one"
+    )]
+    Malformed {
+        /// The text.
+        listen: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The host name has no address.
+    #[error("cannot listen on {listen:?}: the host name cannot be resolved")]
+    Unresolved {
+        /// The text.
+        listen: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another program listens there.
+    #[error("cannot listen on {address}: the port is in use by another program")]
+    InUse {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The kernel refused for another reason.
+    #[error("cannot listen on {address}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Listens on `HOST:PORT` (IPv6 in brackets), or with `:PORT` and `PORT` on all addresses, IPv4 and
+/// IPv6 through one socket; on a host without IPv6, IPv4 alone. Port 0 takes any free one.
+///
+/// A host name is resolved, and its first address that can be listened on is taken.
+///
+/// # Errors
+/// See [`BindError`]. Each message names the address.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn bind(listen: &str) -> Result<TcpListener, BindError> {
+    let Some((host, port)) = split(listen)? else { return bind_all(parse_port(listen, listen)?) };
+    let port = parse_port(listen, port)?;
+    if host.is_empty() {
+        return bind_all(port);
+    }
+    let mut last = None;
+    for address in resolve(listen, host, port)? {
+        match bind_address(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| malformed(listen, "the host name has no address")))
+}
+
+/// The IPv4 address inside an IPv4-mapped IPv6 one: a dual-stack socket reports IPv4 peers as
+/// `::ffff:192.0.2.1`, which is no other host than `192.0.2.1`.
+pub fn canonical_ip(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Host and port, or `None` for a text without a colon.
+fn split(listen: &str) -> Result<Option<(&str, &str)>, BindError> {
+    if let Some(rest) = listen.strip_prefix('[') {
+        let (host, rest) =
+            rest.split_once(']').ok_or_else(|| malformed(listen, "\"]\" is missing"))?;
+        let port =
+            rest.strip_prefix(':').ok_or_else(|| malformed(listen, "the port is missing"))?;
+        return Ok(Some((host, port)));
+    }
+    match listen.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') => {
+            Err(malformed(listen, "an IPv6 address must be in brackets"))
+        }
+        Some(pair) => Ok(Some(pair)),
+        None if listen.parse::<Ipv4Addr>().is_ok() => Err(malformed(listen, "the port is missing")),
+        None => Ok(None),
+    }
+}
+
+fn parse_port(listen: &str, text: &str) -> Result<u16, BindError> {
+    if text.is_empty() {
+        return Err(malformed(listen, "the port is missing"));
+    }
+    // `u16` alone would accept "+80".
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed(listen, "the port is not a number"));
+    }
+    text.parse().map_err(|_| malformed(listen, "the port is above 65535"))
+}
+
+fn resolve(listen: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, BindError> {
+    let unresolved = |source| BindError::Unresolved { listen: listen.to_owned(), source };
+    Ok((host, port).to_socket_addrs().map_err(unresolved)?.collect())
+}
+
+fn bind_all(port: u16) -> Result<TcpListener, BindError> {
+    match bind_address(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+        Err(BindError::Refused { .. }) => {
+            bind_address(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+        }
+        settled => settled,
+    }
+}
+
+fn bind_address(address: SocketAddr) -> Result<TcpListener, BindError> {
+    listen_on(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        _ => BindError::Refused { address, source },
+    })
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        socket.set_only_v6(false)?;
+    }
+    // A daemon that is restarted must not wait for the connections of its predecessor to expire.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn malformed(listen: &str, problem: &'static str) -> BindError {
+    BindError::Malformed { listen: listen.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_addresses_means_both_families() {
+        for listen in [":0", "0"] {
+            let listener = bind(listen).unwrap();
+            let address = listener.local_addr().unwrap();
+            assert!(address.ip().is_unspecified() && address.port() != 0, "{address}");
+            let client = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(canonical_ip(peer.ip()), client.local_addr().unwrap().ip());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_may_be_an_address_or_a_name() {
+        for listen in ["127.0.0.1:0", "localhost:0"] {
+            let address = bind(listen).unwrap().local_addr().unwrap();
+            assert!(address.ip().is_loopback() && address.port() != 0, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn brackets_hold_an_ipv6_address() {
+        // A host without IPv6 refuses, and says where.
+        match bind("[::1]:0") {
+            Ok(listener) => assert_eq!(listener.local_addr().unwrap().ip(), Ipv6Addr::LOCALHOST),
+            Err(error) => assert_eq!(error.to_string(), "cannot listen on [::1]:0"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let first = bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(&address.to_string()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen on {address}: the port is in use by another program")
+        );
+        let everywhere = bind(":0").unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let error = bind(&format!(":{port}")).unwrap_err();
+        assert!(matches!(error, BindError::InUse { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_foreign_address_is_refused_with_its_name() {
+        let error = bind("192.0.2.1:0").unwrap_err();
+        assert_eq!(error.to_string(), "cannot listen on 192.0.2.1:0");
+    }
+
+    #[tokio::test]
+    async fn malformed_texts_say_what_is_wrong() {
+        for (listen, problem) in [
+            ("", "the port is missing"),
+            (":", "the port is missing"),
+            ("localhost:", "the port is missing"),
+            ("127.0.0.1", "the port is missing"),
+            ("[::1]", "the port is missing"),
+            ("[::1:80", "\"]\" is missing"),
+            ("::1:80", "an IPv6 address must be in brackets"),
+            ("host", "the port is not a number"),
+            (":http", "the port is not a number"),
+            (":+80", "the port is not a number"),
+            (":65536", "the port is above 65535"),
+            (":99999999999999999999", "the port is above 65535"),
+        ] {
+            let text = bind(listen).unwrap_err().to_string();
+            let expected =
+                format!("cannot listen on {listen:?}: {problem}; expected \"HOST:PORT\"");
+            assert!(text.starts_with(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_ipv4_ones() {
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(canonical_ip(mapped).to_string(), "192.0.2.1");
+        let plain: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(canonical_ip(plain), plain);
+    }
+}

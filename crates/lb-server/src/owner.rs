@@ -1,0 +1,310 @@
+//! The one task that owns the registry.
+//!
+//! Events come in through a bounded channel; what follows from them goes out in a fixed order: first the new
+//! snapshot for those who pick, then orders to workers, then notices to the log and to whoever watches.
+//! Only this task changes anything, so nothing here needs a lock.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior},
+};
+use tracing::{info, warn};
+
+use lb_core::{
+    estimator::Expected,
+    id::{WorkerId, WorkerNumber},
+    load::{Hello, LoadReport, WorkerState},
+    policy::PolicyKind,
+    registry::{
+        Departure, Notice, Output, Refusal, Registry, ReportError, TICK, UnknownWorker,
+        WorkerStatus,
+    },
+    snapshot::Snapshot,
+    time::Timestamp,
+};
+
+/// Events waiting for the owner. When it is full, streams wait with their next message, so a flood slows
+/// down those who send it and costs no memory.
+const EVENT_QUEUE: usize = 4096;
+
+/// Events handled between two snapshots: a thousand workers that join at once cost a few snapshots, not a thousand.
+const EVENT_BATCH: usize = 256;
+
+/// Orders waiting for one worker's stream. There are three kinds and each is rare; a stream that does not take
+/// this many is stuck.
+pub(crate) const ORDER_QUEUE: usize = 16;
+
+/// Notices kept for a slow watcher; it learns how many it missed.
+const NOTICE_QUEUE: usize = 256;
+
+/// Something that happened, or that somebody wants to know.
+pub(crate) enum Event {
+    /// A worker wants in.
+    Hello {
+        hello: Box<Hello>,
+        orders: mpsc::Sender<Order>,
+        reply: oneshot::Sender<Result<WorkerNumber, Refusal>>,
+    },
+    /// A worker reports its load.
+    Report { worker: WorkerNumber, report: LoadReport },
+    /// A worker's stream has ended.
+    Closed { worker: WorkerNumber, cause: Departure },
+    /// Calls picked over sessions have ended.
+    Outcomes(Vec<Outcomes>),
+    /// An operator looks.
+    ListWorkers { reply: oneshot::Sender<Fleet> },
+    /// An operator changes the policy.
+    SetPolicy { policy: PolicyKind, reply: oneshot::Sender<()> },
+    /// An operator takes a worker out of rotation.
+    Drain { worker: WorkerId, reply: oneshot::Sender<Result<u32, UnknownWorker>> },
+    /// An operator takes a worker back.
+    Undrain { worker: WorkerId, reply: oneshot::Sender<Result<(), UnknownWorker>> },
+}
+
+/// `count` calls to one worker that ended alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    pub(crate) worker: WorkerNumber,
+    /// False for calls that never left the client.
+    pub(crate) sent: bool,
+    pub(crate) count: u64,
+}
+
+/// What a worker's stream must pass on.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Tell it to change its state.
+    State(WorkerState),
+    /// Tell it what can still come.
+    DrainAck(Expected),
+    /// End the stream: the worker has been replaced or is silent.
+    End(Departure),
+    /// End the stream: its report cannot be true.
+    Reject(ReportError),
+}
+
+/// All workers, for an operator.
+pub(crate) struct Fleet {
+    pub(crate) policy: PolicyKind,
+    pub(crate) workers: Vec<WorkerStatus>,
+}
+
+/// The owner has stopped, because the daemon stops.
+#[derive(Debug, thiserror::Error)]
+#[error("the balancer is stopping")]
+pub(crate) struct Stopping;
+
+/// Everyone else's way to the owner and to what it publishes.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    events: mpsc::Sender<Event>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changes: watch::Receiver<Arc<Snapshot>>,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl Handle {
+    /// Gives the owner an event; waits while its queue is full.
+    pub(crate) async fn send(&self, event: Event) -> Result<(), Stopping> {
+        self.events.send(event).await.map_err(|_| Stopping)
+    }
+
+    /// Gives the owner an event if its queue has room, else gives it back.
+    pub(crate) fn try_send(&self, event: Event) -> Result<(), Event> {
+        self.events.try_send(event).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Gives the owner a question and waits for the answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Event,
+    ) -> Result<T, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.send(question(reply)).await?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// The snapshot of this moment; never waits.
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Each new snapshot.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.changes.clone()
+    }
+
+    /// What happens from now on.
+    pub(crate) fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+}
+
+/// The owner task's state.
+pub(crate) struct Owner {
+    registry: Registry,
+    events: mpsc::Receiver<Event>,
+    streams: BTreeMap<WorkerNumber, mpsc::Sender<Order>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changes: watch::Sender<Arc<Snapshot>>,
+    notices: broadcast::Sender<Notice>,
+    origin: Instant,
+}
+
+impl Owner {
+    /// An owner with no workers, and the handle to it.
+    pub(crate) fn new(policy: PolicyKind) -> (Self, Handle) {
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let (notices, _) = broadcast::channel(NOTICE_QUEUE);
+        let mut registry = Registry::new(policy);
+        let first = registry.publish().unwrap_or_default();
+        let (changes, watcher) = watch::channel(Arc::clone(&first));
+        let snapshot = Arc::new(ArcSwap::new(first));
+        let handle = Handle {
+            events: sender,
+            snapshot: Arc::clone(&snapshot),
+            changes: watcher,
+            notices: notices.clone(),
+        };
+        let streams = BTreeMap::new();
+        let origin = Instant::now();
+        (Self { registry, events, streams, snapshot, changes, notices, origin }, handle)
+    }
+
+    /// Runs until every [`Handle`] is gone. `alive` is called once in every turn: at each event and at each tick.
+    pub(crate) async fn run(mut self, mut alive: impl FnMut()) {
+        let mut batch = Vec::with_capacity(EVENT_BATCH);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                taken = self.events.recv_many(&mut batch, EVENT_BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    let now = self.now();
+                    batch.drain(..).for_each(|event| self.handle(event, now));
+                }
+                _ = ticks.tick() => self.registry.handle_timeout(self.now()),
+            }
+            self.publish();
+            self.carry_out();
+            alive();
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::at(self.origin.elapsed())
+    }
+
+    fn handle(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Hello { hello, orders, reply } => {
+                let admitted = self.registry.hello(*hello, now);
+                if let Ok(number) = admitted {
+                    self.streams.insert(number, orders);
+                }
+                answer(reply, admitted);
+            }
+            Event::Report { worker, report } => self.report(worker, report, now),
+            Event::Closed { worker, cause } => {
+                self.streams.remove(&worker);
+                self.registry.closed(worker, cause);
+            }
+            Event::Outcomes(all) => {
+                for Outcomes { worker, sent, count } in all {
+                    self.registry.outcomes(worker, sent, count);
+                }
+            }
+            Event::ListWorkers { reply } => {
+                let workers = self.registry.workers(now).collect();
+                answer(reply, Fleet { policy: self.registry.policy(), workers });
+            }
+            Event::SetPolicy { policy, reply } => {
+                self.registry.set_policy(policy);
+                // The answer means: in force. So the snapshot comes first.
+                self.publish();
+                answer(reply, ());
+            }
+            Event::Drain { worker, reply } => {
+                let drained = self.registry.drain(&worker);
+                self.publish();
+                answer(reply, drained);
+            }
+            Event::Undrain { worker, reply } => answer(reply, self.registry.undrain(&worker)),
+        }
+    }
+
+    fn report(&mut self, worker: WorkerNumber, report: LoadReport, now: Timestamp) {
+        let Err(error) = self.registry.report(worker, report, now) else { return };
+        warn!(worker = %worker, %error, "a load report was refused and its stream ended");
+        self.order(worker, Order::Reject(error));
+    }
+
+    fn publish(&mut self) {
+        if let Some(snapshot) = self.registry.publish() {
+            self.snapshot.store(Arc::clone(&snapshot));
+            self.changes.send_replace(snapshot);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.registry.poll_output() {
+            match output {
+                Output::Order { worker, state } => self.order(worker, Order::State(state)),
+                Output::DrainAck { worker, expected } => {
+                    self.order(worker, Order::DrainAck(expected));
+                }
+                Output::Disconnect { worker, cause } => {
+                    self.order(worker, Order::End(cause));
+                    self.streams.remove(&worker);
+                }
+                Output::Notice(notice) => {
+                    log(&notice);
+                    // Nobody watching is fine.
+                    drop(self.notices.send(notice));
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, worker: WorkerNumber, order: Order) {
+        let Some(stream) = self.streams.get(&worker) else { return };
+        if stream.try_send(order).is_err() {
+            // Dropping the sender ends the stream, which reports itself closed.
+            self.streams.remove(&worker);
+        }
+    }
+}
+
+/// Whoever asked may have gone meanwhile; that is no error.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Joined { worker, address, slots } => {
+            info!(event = "worker_joined", %worker, %address, slots, "worker joined");
+        }
+        Notice::Left { worker, cause: Departure::Goodbye } => {
+            info!(event = "worker_left", %worker, "worker left");
+        }
+        Notice::Left { worker, cause } => {
+            warn!(event = "worker_lost", %worker, %cause, "worker lost");
+        }
+        Notice::Refused { worker, cause } => {
+            warn!(event = "worker_refused", %worker, %cause, "worker refused");
+        }
+        Notice::Changed { worker, state: WorkerState::Serving } => {
+            info!(event = "worker_serving", %worker, "worker takes calls");
+        }
+        Notice::Changed { worker, state: WorkerState::Draining } => {
+            info!(event = "worker_draining", %worker, "worker takes no more calls");
+        }
+        Notice::Policy(policy) => info!(event = "policy_changed", %policy, "policy in force"),
+    }
+}

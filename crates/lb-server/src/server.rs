@@ -1,0 +1,212 @@
+//! A balancer from listening to gone.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport};
+use tracing::{info, warn};
+
+use lb_core::id::BalancerId;
+use lb_discovery::{Advertisement, Announcement, Discovery, DiscoveryError, Role};
+use lb_proto::v1::{
+    admin_server::AdminServer, load_balancer_server::LoadBalancerServer,
+    registry_server::RegistryServer,
+};
+use lb_runtime::net::{self, BindError};
+
+use crate::{
+    admin::Administration,
+    balancer::Balancer,
+    config::Settings,
+    incoming::Incoming,
+    limits::Places,
+    owner::{Handle, Owner},
+    registration::Registration,
+};
+
+/// How long answered streams may take to end when the balancer stops. They end by themselves at once;
+/// this is for peers that do not read.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How often an idle connection is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest accepted message, in bytes. The largest real one, a batch of 1024 picks with exclude lists, has about 300 KiB.
+const MESSAGE_LIMIT: usize = 1 << 20;
+
+/// Why a balancer cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// It cannot listen.
+    #[error("cannot listen")]
+    Bind(#[from] BindError),
+    /// The listening socket has no address.
+    #[error("cannot read the address listened on")]
+    Listener(#[source] io::Error),
+    /// It cannot be found.
+    #[error("cannot announce this balancer by DNS-SD")]
+    Discovery(#[from] DiscoveryError),
+    /// The gRPC server failed.
+    #[error("the gRPC server failed")]
+    Serve(#[from] transport::Error),
+    /// The reflection service cannot read the contract.
+    #[error("the reflection service cannot be built")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A balancer that listens and does not yet serve.
+#[derive(Debug)]
+pub struct Server {
+    settings: Settings,
+    listener: TcpListener,
+    address: SocketAddr,
+    id: BalancerId,
+}
+
+impl Server {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`], naming the address.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind(settings: Settings) -> Result<Self, ServerError> {
+        let listener = net::bind(&settings.listen)?;
+        let address = listener.local_addr().map_err(ServerError::Listener)?;
+        Ok(Self { settings, listener, address, id: new_id() })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its id, new at each start.
+    pub fn id(&self) -> &BalancerId {
+        &self.id
+    }
+
+    /// Serves until `stop`, then ends every stream and leaves the network in order. `ready` is called once it
+    /// listens and has been announced; `alive` at each turn of the owner task.
+    ///
+    /// # Errors
+    /// [`ServerError`] if it cannot be announced or served.
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        ready: impl FnOnce(),
+        alive: impl FnMut() + Send + 'static,
+    ) -> Result<(), ServerError> {
+        let (owner, handle) = Owner::new(self.settings.policy);
+        tokio::spawn(owner.run(alive));
+        let discovery = Discovery::new(self.settings.scope)?;
+        let announcement = self.announcement();
+        let (id, address) = (self.id.clone(), self.address);
+        let serving = self.serve(handle, stop.clone())?;
+        let advertisement = discovery.advertise(announcement).await?;
+        info!(event = "ready", balancer = %id, %address, "balancer ready");
+        ready();
+        stop.cancelled().await;
+        leave(advertisement, serving).await?;
+        discovery.shutdown().await;
+        Ok(())
+    }
+
+    fn announcement(&self) -> Announcement {
+        let unspecified = self.address.ip().is_unspecified();
+        Announcement {
+            role: Role::Balancer,
+            id: self.id.to_string(),
+            cluster: self.settings.cluster.to_string(),
+            port: self.address.port(),
+            addresses: if unspecified { vec![] } else { vec![self.address.ip()] },
+            txt: vec![("version".into(), env!("CARGO_PKG_VERSION").into())],
+        }
+    }
+
+    fn serve(
+        self,
+        owner: Handle,
+        stop: CancellationToken,
+    ) -> Result<JoinHandle<Result<(), transport::Error>>, ServerError> {
+        let routes = self.routes(owner, &stop)?;
+        let incoming = Incoming::new(self.listener, stop.clone());
+        let server = transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+        Ok(tokio::spawn(server))
+    }
+
+    fn routes(&self, owner: Handle, stop: &CancellationToken) -> Result<Routes, ServerError> {
+        let (id, cluster) = (self.id.clone(), self.settings.cluster.clone());
+        let limits = self.settings.limits;
+        let watchers = || Places::new("watchers", limits.watchers);
+        let registration = Registration {
+            owner: owner.clone(),
+            balancer: id.clone(),
+            cluster: cluster.clone(),
+            stop: stop.clone(),
+        };
+        let balancer = Balancer {
+            owner: owner.clone(),
+            id: id.clone(),
+            sessions: Places::new("sessions", limits.sessions),
+            watchers: watchers(),
+            stop: stop.clone(),
+        };
+        let administration = Administration {
+            owner,
+            balancer: id,
+            cluster,
+            watchers: watchers(),
+            stop: stop.clone(),
+        };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        tokio::spawn(async move {
+            reporter.set_serving::<LoadBalancerServer<Balancer>>().await;
+            reporter.set_serving::<RegistryServer<Registration>>().await;
+        });
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(lb_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        Ok(Routes::new(health)
+            .add_service(RegistryServer::new(registration).max_decoding_message_size(MESSAGE_LIMIT))
+            .add_service(LoadBalancerServer::new(balancer).max_decoding_message_size(MESSAGE_LIMIT))
+            .add_service(AdminServer::new(administration).max_decoding_message_size(MESSAGE_LIMIT))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?))
+    }
+}
+
+/// Says goodbye on the network while open streams end.
+async fn leave(
+    advertisement: Advertisement,
+    serving: JoinHandle<Result<(), transport::Error>>,
+) -> Result<(), ServerError> {
+    let abort = serving.abort_handle();
+    let ((), served) = tokio::join!(advertisement.withdraw(), timeout(STOP_GRACE, serving));
+    match served {
+        Ok(Ok(outcome)) => outcome?,
+        Ok(Err(panicked)) => warn!(error = %panicked, "the gRPC server did not end in order"),
+        Err(_elapsed) => {
+            warn!(
+                seconds = STOP_GRACE.as_secs(),
+                "some connections did not end in time and were cut"
+            );
+            abort.abort();
+        }
+    }
+    Ok(())
+}
+
+/// A random id: what a balancer knew before a restart is gone, and tokens of its former life are not its own.
+fn new_id() -> BalancerId {
+    format!("b-{:08x}", fastrand::u32(..)).parse().expect("letters, digits and '-'")
+}

@@ -1,0 +1,40 @@
+//! Chores of this repository: `cargo xtask test` runs everything that must hold before a change lands.
+
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Format, lints, rules of the house, and all tests
+    Test {
+        /// Only these tiers, in this order; all of them by default
+        #[arg(value_enum)]
+        tiers: Vec<test::Tier>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Test { tiers } => test::run(&tiers),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tools::say(&format!("xtask: error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The test tiers, cheapest first.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::{
+    tidy,
+    tools::{self, cargo, command, root, say},
+};
+
+/// A part of the tests that can be run by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// rustfmt changes nothing
+    Format,
+    /// clippy has nothing to say, with the workspace's lints as errors
+    Lint,
+    /// The rules of the house: dependencies of the core, sizes of files
+    Tidy,
+    /// Unit, property and integration tests, over real sockets and real processes
+    Code,
+}
+
+const ALL: [Tier; 4] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code];
+
+/// Runs these tiers, all of them if none is named.
+///
+/// # Errors
+/// At the first tier that fails.
+pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
+    for tier in if tiers.is_empty() { &ALL } else { tiers } {
+        say(&format!("== {tier:?}"));
+        match tier {
+            Tier::Format => tools::run(cargo(&["fmt", "--all", "--check"]))?,
+            Tier::Lint => lint()?,
+            Tier::Tidy => tidy::check()?,
+            Tier::Code => code()?,
+        }
+    }
+    Ok(())
+}
+
+fn lint() -> anyhow::Result<()> {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+    tools::run(cargo(&clippy))?;
+    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+    documentation.env("RUSTDOCFLAGS", "--deny warnings");
+    tools::run(documentation)
+}
+
+fn code() -> anyhow::Result<()> {
+    let python = python_with_zeroconf()?;
+    let mut tests = cargo(&["test", "--workspace", "--all-targets", "--locked"]);
+    tests.env("LB_TEST_PYTHON", &python);
+    tools::run(tests)?;
+    tools::run(cargo(&["test", "--workspace", "--doc", "--locked"]))
+}
+
+/// A Python that has `zeroconf`, an mDNS implementation that is not ours, to test against.
+fn python_with_zeroconf() -> anyhow::Result<PathBuf> {
+    let folder = root().join("target/test-python");
+    let python = folder.join("bin/python");
+    if !can_import(&python) {
+        let made = run_venv(&folder);
+        if made.is_err() {
+            // Debian keeps the module in a package of its own.
+            tools::run(command("apt-get", &["install", "--yes", "python3-venv"]))?;
+            run_venv(&folder)?;
+        }
+        let packages = root().join("crates/xtask/requirements.txt");
+        let install =
+            ["-m", "pip", "install", "--quiet", "--requirement", &packages.to_string_lossy()];
+        tools::run(command(&python, &install))?;
+    }
+    Ok(python)
+}
+
+fn run_venv(folder: &Path) -> anyhow::Result<()> {
+    tools::run(command("python3", &["-m", "venv", &folder.to_string_lossy()]))
+}
+
+fn can_import(python: &Path) -> bool {
+    let mut import = command(python, &["-c", "import zeroconf"]);
+    import.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,58 @@
+//! Running other programs.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, ensure};
+
+/// The root of this repository.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    command(cargo, arguments)
+}
+
+/// A program with arguments, in the root of the repository.
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs a program to its end, which must be a good one.
+///
+/// # Errors
+/// When it cannot be started or fails; names the command.
+pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    say(&format!("+ {shown}"));
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    ensure!(status.success(), "{shown}: {status}");
+    Ok(())
+}
+
+/// What a program prints.
+///
+/// # Errors
+/// When it cannot be started or fails; names the command.
+pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.output().with_context(|| format!("cannot start {shown}"))?;
+    ensure!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Tells the developer something.
+pub(crate) fn say(text: &str) {
+    // Nobody reads it: then nobody needs it.
+    drop(writeln!(io::stderr(), "{text}"));
+}
