@@ -1,12 +1,14 @@
 //! A peer as it was read from the network: checked, bounded and in one order.
 
-use std::{collections::BTreeMap, net::SocketAddr};
-
-use mdns_sd::ResolvedService;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::{
     Scope,
     announcement::{TXT_RECORD_LIMIT, is_label},
+    instance::Instance,
 };
 
 /// TXT key of the version of the TXT record; always first.
@@ -61,23 +63,23 @@ pub(crate) enum NotAPeer {
 
 impl Peer {
     /// Reads one resolved instance.
-    pub(crate) fn parse(service: &ResolvedService, scope: Scope) -> Result<Self, NotAPeer> {
-        let mut txt = parse_txt(service)?;
+    pub(crate) fn parse(instance: &Instance, scope: Scope) -> Result<Self, NotAPeer> {
+        let mut txt = parse_txt(instance)?;
         let version = txt.remove(VERSION_KEY).unwrap_or_default();
         if version != TXT_VERSION {
             return Err(NotAPeer::Version(version));
         }
         let id = take_name(&mut txt, ID_KEY)?;
         let cluster = take_name(&mut txt, CLUSTER_KEY)?;
-        if service.port == 0 {
+        if instance.port == 0 {
             return Err(NotAPeer::NoPort);
         }
-        let mut addresses: Vec<SocketAddr> = service
+        let mut addresses: Vec<SocketAddr> = instance
             .addresses
             .iter()
-            .map(|address| address.to_ip_addr().to_canonical())
+            .map(IpAddr::to_canonical)
             .filter(|address| scope.is_usable(*address))
-            .map(|address| SocketAddr::new(address, service.port))
+            .map(|address| SocketAddr::new(address, instance.port))
             .collect();
         settle(&mut addresses);
         if addresses.is_empty() {
@@ -85,6 +87,13 @@ impl Peer {
         } else {
             Ok(Self { id, cluster, addresses, txt })
         }
+    }
+
+    /// Whether both tell of the same service, perhaps of different addresses of its host.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let ports = |peer: &Self| peer.addresses.first().map(SocketAddr::port);
+        (&self.id, &self.cluster, &self.txt) == (&other.id, &other.cluster, &other.txt)
+            && ports(self) == ports(other)
     }
 
     /// Takes in another instance with the same identity: its addresses are added.
@@ -102,16 +111,15 @@ fn settle(addresses: &mut Vec<SocketAddr>) {
 }
 
 /// The pairs of the TXT record; of a key that comes twice the first counts (RFC 6763, 6.4).
-fn parse_txt(service: &ResolvedService) -> Result<BTreeMap<String, String>, NotAPeer> {
+fn parse_txt(instance: &Instance) -> Result<BTreeMap<String, String>, NotAPeer> {
     let mut pairs = BTreeMap::new();
     let mut bytes = 0;
-    for property in service.txt_properties.iter() {
-        let value = property.val().unwrap_or_default();
-        bytes += 1 + property.key().len() + 1 + value.len();
+    for (key, value) in &instance.txt {
+        bytes += 1 + key.len() + 1 + value.len();
         if bytes > TXT_RECORD_LIMIT {
             return Err(NotAPeer::Oversize(bytes));
         }
-        let key = property.key().to_ascii_lowercase();
+        let key = key.to_ascii_lowercase();
         let Ok(value) = str::from_utf8(value) else {
             return Err(NotAPeer::NotText(key));
         };
@@ -127,22 +135,21 @@ fn take_name(txt: &mut BTreeMap<String, String>, key: &'static str) -> Result<St
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use mdns_sd::{ServiceInfo, TxtProperty};
-
     use super::*;
 
-    /// A resolved instance as the multicast DNS thread would hand it over.
+    /// A resolved worker instance.
     pub(crate) fn resolved(
-        instance: &str,
+        label: &str,
         addresses: &[&str],
         port: u16,
         txt: &[(&str, &str)],
-    ) -> ResolvedService {
-        let properties: Vec<TxtProperty> = txt.iter().map(Into::into).collect();
-        let service_type = "_lb-worker._tcp.local.";
-        ServiceInfo::new(service_type, instance, "lb-x.local.", addresses, port, properties)
-            .unwrap()
-            .as_resolved_service()
+    ) -> Instance {
+        Instance {
+            name: format!("{label}._lb-worker._tcp.local."),
+            port,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            txt: txt.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        }
     }
 
     const SOUND: &[(&str, &str)] =

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::DiscoveryError;
 
 /// Group of multicast DNS over IPv4 (RFC 6762, section 3).
-const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+pub(crate) const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 
 /// Where multicast DNS is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

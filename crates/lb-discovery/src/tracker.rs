@@ -4,6 +4,11 @@
 //! the events of the first. So the subscription is held once, here, and every [`crate::Browse`]
 //! reads the published view. A thread with its own sockets for each browse would work too, at the
 //! price of every packet being parsed once per browse and every query being sent once per browse.
+//!
+//! Each subscription begins with an [`Inquiry`], which finds in milliseconds what the subscription
+//! may have to wait a second for. What the subscription has still not heard of is asked for again
+//! at every sweep, so it lasts as long as it answers. A goodbye that comes before the subscription
+//! knows what it is about may be lost on it: such a peer goes two sweeps later at the latest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +21,15 @@ use tracing::debug;
 
 use crate::{
     Role, Scope,
+    inquiry::Inquiry,
     table::{Table, View},
 };
 
 /// How often the network is asked anew. Left alone, the queries double their distance up to an
 /// hour, and a service that was cut off silently stays unknown as long.
 const REBROWSE_INTERVAL: Duration = Duration::from_secs(45);
-/// When, after a subscription began, what it has not mentioned counts as gone. The cache is replayed
-/// within milliseconds; the rest is for a busy machine.
+/// When, after a subscription or an inquiry began, what neither has mentioned counts as gone. The
+/// cache is replayed within milliseconds, an inquiry takes a second; the rest is for a busy machine.
 const SWEEP_DELAY: Duration = Duration::from_secs(3);
 /// Pause before a subscription that was closed, or refused, is opened again: it keeps a reader that
 /// cannot follow from spinning.
@@ -44,12 +50,11 @@ pub(crate) async fn track(
     scope: Scope,
     publisher: watch::Sender<Arc<View>>,
 ) {
-    let mut table = Table::new(scope);
+    let mut tracker = Tracker { role, scope, table: Table::new(scope), publisher };
     loop {
         match daemon.browse(role.service_type()) {
             Ok(events) => {
-                table.subscribed();
-                if matches!(follow(&events, &mut table, &publisher).await, End::Closed) {
+                if matches!(tracker.follow(&events).await, End::Closed) {
                     debug!(%role, "the subscription was closed, opening another");
                     sleep(RETRY_PAUSE).await;
                 }
@@ -63,31 +68,45 @@ pub(crate) async fn track(
     }
 }
 
-/// Feeds the events of one subscription to the table until it is due for renewal or closed.
-async fn follow(
-    events: &Receiver<ServiceEvent>,
-    table: &mut Table,
-    publisher: &watch::Sender<Arc<View>>,
-) -> End {
-    let start = Instant::now();
-    let mut swept = false;
-    loop {
-        let wake = start + if swept { REBROWSE_INTERVAL } else { SWEEP_DELAY };
-        let changed = tokio::select! {
-            event = events.recv_async() => match event {
-                Ok(event) => take_in(event, events, table),
-                Err(_closed) => return End::Closed,
-            },
-            () = sleep_until(wake) => {
-                if swept {
-                    return End::Due;
+/// The table of one role and its readers.
+struct Tracker {
+    role: Role,
+    scope: Scope,
+    table: Table,
+    publisher: watch::Sender<Arc<View>>,
+}
+
+impl Tracker {
+    /// Feeds the events of one subscription, and what is found by asking, to the table until the
+    /// subscription is due for renewal or closed.
+    async fn follow(&mut self, events: &Receiver<ServiceEvent>) -> End {
+        let due = Instant::now() + REBROWSE_INTERVAL;
+        let mut sweep = Instant::now() + SWEEP_DELAY;
+        let mut inquiry = Inquiry::start(self.role, self.scope);
+        self.table.subscribed();
+        loop {
+            let changed = tokio::select! {
+                event = events.recv_async() => match event {
+                    Ok(event) => take_in(event, events, &mut self.table),
+                    Err(_closed) => return End::Closed,
+                },
+                Some(found) = inquiry.next() => {
+                    found.iter().fold(false, |changed, one| changed | self.table.found(one))
                 }
-                swept = true;
-                table.sweep()
+                () = sleep_until(due) => return End::Due,
+                () = sleep_until(sweep) => {
+                    let lost = self.table.sweep();
+                    sweep = due;
+                    if self.table.needs_inquiry() {
+                        sweep = Instant::now() + SWEEP_DELAY;
+                        inquiry = Inquiry::start(self.role, self.scope);
+                    }
+                    lost
+                }
+            };
+            if changed {
+                self.publisher.send_replace(Arc::new(self.table.view()));
             }
-        };
-        if changed {
-            publisher.send_replace(Arc::new(table.view()));
         }
     }
 }
@@ -100,7 +119,7 @@ fn take_in(first: ServiceEvent, events: &Receiver<ServiceEvent>, table: &mut Tab
     std::iter::once(first).chain(waiting).fold(false, |changed, event| {
         changed
             | match event {
-                ServiceEvent::ServiceResolved(service) => table.resolved(&service),
+                ServiceEvent::ServiceResolved(service) => table.resolved(&(&*service).into()),
                 ServiceEvent::ServiceRemoved(_, instance) => table.removed(&instance),
                 _ => false,
             }
@@ -111,7 +130,41 @@ fn take_in(first: ServiceEvent, events: &Receiver<ServiceEvent>, table: &mut Tab
 mod tests {
     use std::process;
 
-    use crate::{Announcement, Change, Discovery, Role, Scope};
+    use super::*;
+    use crate::{Announcement, Change, Discovery};
+
+    fn announcement(id: &str, cluster: &str) -> Announcement {
+        Announcement {
+            role: Role::Worker,
+            id: id.to_owned(),
+            cluster: cluster.to_owned(),
+            port: 7201,
+            addresses: Vec::new(),
+            txt: Vec::new(),
+        }
+    }
+
+    /// A subscription that never says anything, as the real one may for its first second.
+    #[tokio::test]
+    async fn a_running_service_is_known_before_the_subscription_speaks() {
+        let (id, cluster) = (format!("early-{}", process::id()), "earliness".to_owned());
+        let discovery = Discovery::new(Scope::Loopback).unwrap();
+        let _advertisement = discovery.advertise(announcement(&id, &cluster)).await.unwrap();
+        let silence = discovery.inner.daemon.browse("_lb-nobody._tcp.local.").unwrap();
+        for _ in 0..10 {
+            let (publisher, mut views) = watch::channel(Arc::default());
+            let table = Table::new(Scope::Loopback);
+            let mut tracker =
+                Tracker { role: Role::Worker, scope: Scope::Loopback, table, publisher };
+            let identity = (cluster.clone(), id.clone());
+            tokio::select! {
+                _ended = tracker.follow(&silence) => panic!("not found by asking"),
+                view = views.wait_for(|view| view.contains_key(&identity)) => {
+                    assert_eq!(view.unwrap()[&identity].addresses[0].port(), 7201);
+                }
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_subscription_that_was_closed_is_opened_again() {
@@ -119,15 +172,7 @@ mod tests {
         let (id, cluster) = (name("reopened"), name("reopening"));
         let discovery = Discovery::new(Scope::Loopback).unwrap();
         let mut browse = discovery.browse(Role::Worker, &cluster);
-        let announcement = |id: &str| Announcement {
-            role: Role::Worker,
-            id: id.to_owned(),
-            cluster: cluster.clone(),
-            port: 7201,
-            addresses: Vec::new(),
-            txt: Vec::new(),
-        };
-        let _first = discovery.advertise(announcement(&id)).await.unwrap();
+        let _first = discovery.advertise(announcement(&id, &cluster)).await.unwrap();
         let Change::Up(peer) = browse.next().await else { panic!("expected a peer") };
         assert_eq!(peer.id, id);
 
@@ -135,7 +180,7 @@ mod tests {
         drop(discovery.inner.daemon.browse(Role::Worker.service_type()).unwrap());
 
         let late = name("late");
-        let _second = discovery.advertise(announcement(&late)).await.unwrap();
+        let _second = discovery.advertise(announcement(&late, &cluster)).await.unwrap();
         let Change::Up(peer) = browse.next().await else { panic!("expected the other peer") };
         assert_eq!(peer.id, late);
     }

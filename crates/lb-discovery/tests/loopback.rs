@@ -58,6 +58,25 @@ async fn a_running_service_is_found_at_once_by_any_number_of_browses() {
     assert_eq!(next(&mut late).await, Change::Up(found));
 }
 
+/// The second of them asks less than a second after the first, when multicast is withheld.
+#[tokio::test]
+async fn a_running_service_is_found_by_one_program_after_the_other() {
+    let (id, cluster) = (unique("popular"), unique("cluster"));
+    let server = discovery();
+    let advertisement = server.advertise(announcement(&id, &cluster, 7022)).await.unwrap();
+    let mut last = None;
+    for _ in 0..10 {
+        let client = discovery();
+        let mut browse = client.browse(Role::Worker, &cluster);
+        let Change::Up(peer) = next(&mut browse).await else { panic!("expected a peer") };
+        assert_eq!((peer.id, peer.addresses.len()), (id.clone(), 1));
+        last = Some(browse);
+    }
+    // Known by asking alone so far, or by now from the subscription too: it goes either way.
+    advertisement.withdraw().await;
+    assert_eq!(next(&mut last.unwrap()).await, Change::Down { id });
+}
+
 #[tokio::test]
 async fn clusters_and_roles_stay_apart() {
     let (left, right) = (unique("left"), unique("right"));

@@ -8,7 +8,6 @@ mod admin;
 mod balancer;
 mod config;
 pub mod daemon;
-mod incoming;
 mod limits;
 mod owner;
 mod registration;

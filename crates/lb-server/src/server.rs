@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport};
+use tonic::{
+    service::Routes,
+    transport::{self, server::TcpIncoming},
+};
 use tracing::{info, warn};
 
 use lb_core::id::BalancerId;
@@ -19,7 +22,6 @@ use crate::{
     admin::Administration,
     balancer::Balancer,
     config::Settings,
-    incoming::Incoming,
     limits::Places,
     owner::{Handle, Owner},
     registration::Registration,
@@ -133,7 +135,7 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<JoinHandle<Result<(), transport::Error>>, ServerError> {
         let routes = self.routes(owner, &stop)?;
-        let incoming = Incoming::new(self.listener, stop.clone());
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let server = transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -101,7 +101,8 @@ async fn an_operator_s_order_is_told_to_all_balancers() {
     one.accept("one", 1, 1, 60_000).await;
     let mut two = second.next().await;
     two.accept("two", 1, 1, 60_000).await;
-    (one.report().await, two.report().await);
+    one.report().await;
+    two.report().await;
 
     one.order(WorkerState::Draining).await;
     one.report_where(|report| report.state() == WorkerState::Draining).await;

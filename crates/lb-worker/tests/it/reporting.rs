@@ -110,7 +110,8 @@ async fn each_balancer_sees_its_own_tokens_and_the_whole_load() {
     let mut two = second.next().await;
     two.accept("two", 1, 1, 60_000).await;
     // Both have their first report, so both are counted for.
-    (one.report().await, two.report().await);
+    one.report().await;
+    two.report().await;
     let client = worker.client().await;
     let _calls =
         ["one/1/p1", "two/1/p1", "two/1/p2"].map(|token| spawn_call(&client, request(token)));
