@@ -235,8 +235,9 @@ impl Registry {
 
     /// Lets a worker in. It gets calls after its first report.
     ///
-    /// A second process with the id of a live worker is refused, unless it has the same address: two processes cannot
-    /// listen on one address, so it is the successor of one that died without a word.
+    /// A second process with the id of a live worker is refused. It is no second one if it has the same instance (the same
+    /// process on a new connection) or the same address (two processes cannot listen on one address, so it is the
+    /// successor of one that died without a word).
     ///
     /// # Errors
     /// [`Refusal`], with the reason.
@@ -271,8 +272,8 @@ impl Registry {
 
     fn make_room(&mut self, hello: &Hello) -> Result<(), Refusal> {
         if let Some(&holder) = self.by_id.get(&hello.id) {
-            let address = self.workers[&holder].hello.address;
-            if address != hello.address {
+            let Hello { address, instance, .. } = self.workers[&holder].hello;
+            if address != hello.address && instance != hello.instance {
                 return Err(Refusal::Taken { id: hello.id.clone(), holder: address });
             }
             self.disconnect(holder, Departure::Replaced);

@@ -6,7 +6,7 @@
 //! probing before the first announcement, instances renamed after a conflict, services that
 //! resolve several times and without a usable address at first, subscriptions that close silently,
 //! goodbyes that must be sent twice, answers that are withheld because the same record was multicast
-//! less than a second ago (the [`inquiry`] gets around that, so that a cold start is quick).
+//! less than a second ago (a second, direct question gets around that).
 //!
 //! What this crate does **not** say is who is alive. A killed process stays visible for two
 //! minutes and a partition is silent for longer. A [`Change::Up`] is an introduction and no more;

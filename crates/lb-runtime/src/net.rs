@@ -39,6 +39,14 @@ pub enum BindError {
         /// Where.
         address: SocketAddr,
     },
+    /// Confined to this machine, but reachable from others.
+    #[error(
+        "cannot listen on {listen:?}: confined to this machine; expected a loopback address or a port alone"
+    )]
+    NotLocal {
+        /// The text.
+        listen: String,
+    },
     /// The kernel refused for another reason.
     #[error("cannot listen on {address}")]
     Refused {
@@ -73,6 +81,39 @@ pub fn bind(listen: &str) -> Result<TcpListener, BindError> {
         }
     }
     Err(last.unwrap_or_else(|| malformed(listen, "the host name has no address")))
+}
+
+/// The text to give to [`bind`] on a machine that must not be reachable from others: without a host, "everywhere"
+/// means 127.0.0.1.
+///
+/// # Errors
+/// [`BindError::NotLocal`] for an address of any other network, [`BindError::Malformed`]. A host name is taken as it is.
+pub fn confine(listen: &str) -> Result<String, BindError> {
+    let (host, port) = split(listen)?.unwrap_or(("", listen));
+    parse_port(listen, port)?;
+    match host.parse::<IpAddr>() {
+        Ok(address) if !address.to_canonical().is_loopback() => {
+            Err(BindError::NotLocal { listen: listen.to_owned() })
+        }
+        _ if host.is_empty() => Ok(format!("127.0.0.1:{port}")),
+        _ => Ok(listen.to_owned()),
+    }
+}
+
+/// Checks the form of a listening address, without listening.
+///
+/// # Errors
+/// [`BindError::Malformed`].
+pub fn check(listen: &str) -> Result<(), BindError> {
+    let (_, port) = split(listen)?.unwrap_or(("", listen));
+    parse_port(listen, port).map(drop)
+}
+
+impl BindError {
+    /// Whether the text is at fault, and not the machine or another program.
+    pub fn is_mistake(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::NotLocal { .. } | Self::Unresolved { .. })
+    }
 }
 
 /// The IPv4 address inside an IPv4-mapped IPv6 one: a dual-stack socket reports IPv4 peers as

@@ -1,7 +1,5 @@
 //! From raw configuration to settings that hold.
 
-use std::net::SocketAddr;
-
 use serde::Deserialize;
 
 use lb_core::{
@@ -9,6 +7,7 @@ use lb_core::{
     policy::{PolicyKind, UnknownPolicy},
 };
 use lb_discovery::Scope;
+use lb_runtime::net::{self, BindError};
 
 /// The documented defaults, also installed as `/etc/lb/lb-server.toml`.
 pub(crate) const DEFAULTS: &str = include_str!("../../../packaging/lb-server.toml");
@@ -62,8 +61,8 @@ pub(crate) enum SettingsError {
     Policy(#[source] UnknownPolicy),
     #[error("{key} is {found}: expected 1 to {LIMIT_CEILING}")]
     Limit { key: &'static str, found: usize },
-    #[error("listen is {0:?}, but local is set: expected a loopback address or a port")]
-    NotLocal(String),
+    #[error("listen: {0}")]
+    Listen(#[source] BindError),
 }
 
 impl Raw {
@@ -74,26 +73,16 @@ impl Raw {
                 return Err(SettingsError::Limit { key, found });
             }
         }
+        let listen = if self.local { net::confine(&self.listen) } else { Ok(self.listen) };
+        let listen = listen.map_err(SettingsError::Listen)?;
+        net::check(&listen).map_err(SettingsError::Listen)?;
         Ok(Settings {
-            listen: if self.local { confine(self.listen)? } else { self.listen },
+            listen,
             cluster: self.cluster.parse().map_err(SettingsError::Cluster)?,
             policy: self.policy.parse().map_err(SettingsError::Policy)?,
             scope: if self.local { Scope::Loopback } else { Scope::Lan },
             limits: self.limits,
         })
-    }
-}
-
-/// Keeps a listening address on the loopback.
-fn confine(listen: String) -> Result<String, SettingsError> {
-    let port = listen.strip_prefix(':').unwrap_or(&listen);
-    if !port.contains(':') {
-        return Ok(format!("127.0.0.1:{port}"));
-    }
-    match listen.parse::<SocketAddr>() {
-        Ok(address) if !address.ip().is_loopback() => Err(SettingsError::NotLocal(listen)),
-        // What is no address at all is explained where it is bound.
-        _ => Ok(listen),
     }
 }
 
@@ -118,6 +107,10 @@ mod tests {
         assert!(policy.to_string().starts_with("policy: unknown policy \"best\""), "{policy}");
         let cluster = Raw { cluster: "A B".into(), ..raw() }.resolve().unwrap_err();
         assert!(cluster.to_string().starts_with("cluster: cluster name \"A B\""), "{cluster}");
+        let listen = Raw { listen: "here".into(), ..raw() }.resolve().unwrap_err();
+        assert!(listen.to_string().starts_with("listen: cannot listen on \"here\""), "{listen}");
+        let open = Raw { listen: "0.0.0.0:1".into(), local: true, ..raw() }.resolve().unwrap_err();
+        assert!(open.to_string().contains("confined to this machine"), "{open}");
         let limits = Limits { sessions: 0, watchers: 1 };
         let limit = Raw { limits, ..raw() }.resolve().unwrap_err();
         assert_eq!(limit.to_string(), "limits.sessions is 0: expected 1 to 1000000");

@@ -71,6 +71,7 @@ impl DaemonError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Settings(_) | Self::Log(_) => exit::CONFIG,
+            Self::Server(ServerError::Bind(error)) if error.is_mistake() => exit::CONFIG,
             Self::Server(ServerError::Bind(_) | ServerError::Discovery(_)) => exit::UNAVAILABLE,
             Self::System(_) | Self::Server(_) => exit::SOFTWARE,
         }

@@ -42,7 +42,7 @@ const MESSAGE_LIMIT: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// It cannot listen.
-    #[error("cannot listen")]
+    #[error(transparent)]
     Bind(#[from] BindError),
     /// The listening socket has no address.
     #[error("cannot read the address listened on")]

@@ -1,6 +1,6 @@
 //! The socket that calls arrive on, never wider than the scope.
 
-use std::{borrow::Cow, io, net::SocketAddr};
+use std::{io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
@@ -13,15 +13,6 @@ pub enum ListenError {
     /// The text is no address, or the system refuses it.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Confined to this machine, but reachable from others.
-    #[error(
-        "cannot listen on {address}: the worker is confined to the loopback; \
-         expected an address such as 127.0.0.1"
-    )]
-    NotLocal {
-        /// What was asked for.
-        address: SocketAddr,
-    },
     /// The socket does not tell its address.
     #[error("the listening socket has no address")]
     NoAddress(#[source] io::Error),
@@ -29,21 +20,12 @@ pub enum ListenError {
 
 /// Listens on `text` and returns where that is; without a host on every address in `scope`.
 pub(crate) fn listen(text: &str, scope: Scope) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let listener = net::bind(&in_scope(text, scope))?;
+    let listener = match scope {
+        Scope::Lan => net::bind(text)?,
+        Scope::Loopback => net::bind(&net::confine(text)?)?,
+    };
     let address = listener.local_addr().map_err(ListenError::NoAddress)?;
-    if scope == Scope::Loopback && !address.ip().to_canonical().is_loopback() {
-        return Err(ListenError::NotLocal { address });
-    }
     Ok((listener, address))
-}
-
-/// On the loopback, "everywhere" means 127.0.0.1.
-fn in_scope(text: &str, scope: Scope) -> Cow<'_, str> {
-    let port = text.strip_prefix(':').unwrap_or(text);
-    if scope == Scope::Loopback && !port.contains([':', '.']) {
-        return format!("127.0.0.1:{port}").into();
-    }
-    text.into()
 }
 
 #[cfg(test)]
@@ -62,6 +44,6 @@ mod tests {
     #[tokio::test]
     async fn the_scope_is_never_left() {
         let error = listen("0.0.0.0:0", Scope::Loopback).unwrap_err();
-        assert!(error.to_string().contains("confined to the loopback"), "{error}");
+        assert!(error.to_string().contains("confined to this machine"), "{error}");
     }
 }

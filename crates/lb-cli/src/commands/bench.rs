@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The cost of a pick on the wire: unary, over a session, and locally from the watched list
+    /// The cost of a pick on the wire: unary and over a session, one at a time and many at once
     Pick(pick::Arguments),
 }
 

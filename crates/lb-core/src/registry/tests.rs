@@ -117,6 +117,13 @@ fn a_successor_at_the_same_address_takes_over() {
 }
 
 #[test]
+fn the_same_process_may_come_back_from_another_address() {
+    let (mut registry, _) = with(&["a"]);
+    let moved = Hello { instance: 1, ..hello("a", 9) };
+    assert!(registry.hello(moved, at(5)).is_ok());
+}
+
+#[test]
 fn a_silent_worker_is_out_after_three_heartbeats() {
     let (mut registry, numbers) = with(&["a", "b"]);
     registry.report(numbers[1], serving(), at(2_000)).unwrap();

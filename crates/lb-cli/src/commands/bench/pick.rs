@@ -203,9 +203,12 @@ async fn session(balanced: Balanced, until: Instant) -> Result<Histogram<u64>, F
     }
 }
 
+/// Longest latency told apart, in nanoseconds: a minute.
+const LONGEST: u64 = 60_000_000_000;
+
 /// Nanoseconds, three digits.
 fn histogram() -> Result<Histogram<u64>, Failure> {
-    Ok(Histogram::new(3).context("cannot make a histogram")?)
+    Ok(Histogram::new_with_max(LONGEST, 3).context("cannot make a histogram")?)
 }
 
 fn record(latencies: &mut Histogram<u64>, since: Instant) {
