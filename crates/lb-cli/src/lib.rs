@@ -1,7 +1,7 @@
 //! `lbctl`: try, watch, operate and measure the balancer.
 //!
-//! One file per command under [`commands`]; what they share is how to reach a balancer
-//! ([`context`]), how to print ([`output`]) and how to fail ([`failure`]).
+//! One file per command; what they share is how to reach a balancer
+//! (`context`), how to print (`output`) and how to fail (`failure`).
 //! [`load`] generates load and [`report`] shows what came of it, for the demo and the benchmarks.
 
 mod arguments;

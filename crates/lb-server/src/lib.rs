@@ -1,6 +1,6 @@
 //! The balancer: it knows who is there and how loaded, and tells clients whom to call.
 //!
-//! One task, the [`owner`], holds the registry and takes every change as an event. What picks need is in
+//! One task, the owner, holds the registry and takes every change as an event. What picks need is in
 //! an immutable snapshot that the owner replaces; picks read it and never wait for the owner. The gRPC services
 //! are thin: they parse, ask the owner or the snapshot, and answer.
 
