@@ -47,15 +47,20 @@ impl Output {
     /// When standard output is closed.
     pub(crate) fn piece(self, text: &str) -> anyhow::Result<()> {
         if self.format == Format::Text {
-            io::stdout().write_all(text.as_bytes())?;
+            unless_closed(io::stdout().write_all(text.as_bytes()))?;
         }
         Ok(())
     }
 }
 
-/// Prints one line. A reader that has seen enough (`lbctl … | head`) is no error.
+/// Prints one line.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
+    unless_closed(writeln!(io::stdout(), "{text}"))
+}
+
+/// A reader that has seen enough (`lbctl … | head`) is no error.
+fn unless_closed(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

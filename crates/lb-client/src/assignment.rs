@@ -1,9 +1,9 @@
 //! The last list of workers, kept for as long as this client lives.
 //!
 //! The list outlives the balancer that sent it: whoever loses its balancer goes on with what it
-//! has. For the same reason an empty list from another balancer than the one before is not believed
-//! at once. A balancer that has just restarted knows nobody until the workers have found it again,
-//! and believing it would fail every call in between.
+//! has. For the same reason a much shorter list from another balancer than the one before is not believed
+//! at once. A balancer that has just restarted knows nobody until the workers have found it again: believing it
+//! would fail every call in between, or send all of them to the first worker that is back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ use tonic::{Status, transport::Channel};
 
 use crate::{local::Endpoint, state::State};
 
-/// How long a balancer that is new to this client is not believed when it says that nobody takes
-/// calls: twice the second that it needs at most to hear from its workers again.
-pub(crate) const REBUILD_GRACE: Duration = Duration::from_secs(2);
+/// How long a balancer that is new to this client is not believed when it names less than half of the workers
+/// known so far: longer than the pause after which a worker looks for its balancer again, 2 s at most.
+pub(crate) const REBUILD_GRACE: Duration = Duration::from_secs(3);
 /// Wait before the list is asked for again on a connection whose session is alive.
 const RETRY: Duration = Duration::from_secs(1);
 /// Largest list: 100,000 workers at about 120 bytes, with room to spare.
@@ -62,20 +62,23 @@ impl Assignments {
         self.0.load_full()
     }
 
-    /// Whether the list names somebody to call.
-    pub(crate) fn has_workers(&self) -> bool {
-        self.0.load().as_ref().is_some_and(|latest| !latest.endpoints.is_empty())
+    /// Whether the list names somebody to call and came from another balancer than this one.
+    pub(crate) fn is_from_another(&self, balancer: &BalancerId) -> bool {
+        let is_other =
+            |latest: &Arc<Assignment>| !latest.endpoints.is_empty() && latest.balancer != *balancer;
+        self.0.load().as_ref().is_some_and(is_other)
     }
 
     pub(crate) fn replace(&self, assignment: Assignment) {
         self.0.store(Some(Arc::new(assignment)));
     }
 
-    /// Whether `new` is empty though another balancer knew workers.
+    /// Whether `new` names less than half of the workers that another balancer knew.
     fn is_doubtful(&self, new: &Assignment) -> bool {
-        let latest = self.0.load();
-        let known = latest.as_ref().filter(|latest| !latest.endpoints.is_empty());
-        new.endpoints.is_empty() && known.is_some_and(|known| known.balancer != new.balancer)
+        let much_shorter = |known: &Arc<Assignment>| {
+            known.balancer != new.balancer && new.endpoints.len() * 2 < known.endpoints.len()
+        };
+        self.0.load().as_ref().is_some_and(much_shorter)
     }
 }
 
@@ -123,5 +126,34 @@ async fn follow(channel: Channel, state: &State) -> Status {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Workers;
+
+    fn list(balancer: &str, count: usize) -> Assignment {
+        let workers = Workers::default();
+        let endpoint = |place: usize| Endpoint {
+            worker: workers.intern(&format!("w{place}").parse().unwrap(), "127.0.0.1:1"),
+            weight: 1.0,
+        };
+        let endpoints = (0..count).map(endpoint).collect();
+        Assignment { balancer: balancer.parse().unwrap(), endpoints }
+    }
+
+    #[test]
+    fn a_new_balancer_is_believed_when_it_knows_half_of_the_fleet() {
+        let assignments = Assignments::default();
+        assert!(!assignments.is_doubtful(&list("new", 0)), "nothing is known yet");
+        assignments.replace(list("old", 10));
+        for (count, doubtful) in [(0, true), (1, true), (4, true), (5, false), (10, false)] {
+            assert_eq!(assignments.is_doubtful(&list("new", count)), doubtful, "{count} workers");
+        }
+        assert!(!assignments.is_doubtful(&list("old", 0)), "its own word counts at once");
+        assert!(assignments.is_from_another(&"new".parse().unwrap()));
+        assert!(!assignments.is_from_another(&"old".parse().unwrap()));
     }
 }

@@ -29,6 +29,8 @@ const DIAL_LIMIT: Duration = Duration::from_secs(1);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// and given up when it sends none for this long: 2.5 s in all.
 const PING_LIMIT: Duration = Duration::from_millis(1500);
+/// A balancer that has no place for a session is asked again after this time.
+const SESSION_RETRY: Duration = Duration::from_secs(5);
 /// Most addresses dialled at once: several balancers with several interfaces each.
 const DIALS: usize = 16;
 /// A connection that lasted less than this counts as a failed attempt, lest a balancer that breaks
@@ -75,8 +77,23 @@ async fn follow(channel: Channel, state: &State) -> tonic::Status {
         labels: state.wanted.labels.clone(),
     };
     tokio::select! {
-        reason = session::run(channel.clone(), open, state) => reason,
+        reason = keep_session(channel.clone(), open, state) => reason,
         reason = assignment::run(channel, state) => reason,
+    }
+}
+
+/// Runs a session to its end. A balancer that has no place for one is asked again every now and then: until it has, this
+/// client picks from the list.
+async fn keep_session(channel: Channel, open: SessionOpen, state: &State) -> tonic::Status {
+    loop {
+        let reason = session::run(channel.clone(), open.clone(), state).await;
+        let refused = reason.code() == tonic::Code::ResourceExhausted;
+        state.note_session_refused(refused);
+        if !refused {
+            return reason;
+        }
+        tracing::debug!(%reason, "no session with the balancer");
+        sleep(SESSION_RETRY).await;
     }
 }
 
@@ -92,14 +109,9 @@ async fn dial_any(
     loop {
         let balancers = known.borrow_and_update().clone();
         let only_one = balancers.len() == 1;
-        for FoundBalancer { id, addresses } in balancers {
-            if lost == Some(id.as_str()) && !only_one {
-                continue;
-            }
-            for address in addresses {
-                if tried.len() < DIALS && tried.insert(address.clone()) {
-                    dials.push(dial(id.clone(), address));
-                }
+        for (id, address) in by_promise(&balancers, lost.filter(|_| !only_one)) {
+            if tried.len() < DIALS && tried.insert(address.clone()) {
+                dials.push(dial(id.clone(), address.clone()));
             }
         }
         tokio::select! {
@@ -114,6 +126,20 @@ async fn dial_any(
             return Err(trouble);
         }
     }
+}
+
+/// The addresses of all balancers but `lost`, the most promising first: each one's best address before anyone's second,
+/// and who was found last before those who may be gone already.
+fn by_promise<'a>(
+    balancers: &'a [FoundBalancer],
+    lost: Option<&str>,
+) -> Vec<(&'a String, &'a String)> {
+    let live = || balancers.iter().rev().filter(|balancer| lost != Some(balancer.id.as_str()));
+    let most = live().map(|balancer| balancer.addresses.len()).max().unwrap_or(0);
+    let ranked = |rank| {
+        live().filter_map(move |balancer| Some((&balancer.id, balancer.addresses.get(rank)?)))
+    };
+    (0..most).flat_map(ranked).collect()
 }
 
 async fn dial(id: String, address: String) -> Result<(String, Channel), String> {

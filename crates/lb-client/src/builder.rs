@@ -11,9 +11,6 @@ use crate::{
     state::{State, Wanted},
 };
 
-/// Most labels a worker can be asked for: the contract's limit.
-const LABELS: usize = 32;
-
 /// A channel about to be opened. Every setting has a default.
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -102,11 +99,9 @@ impl Builder {
 
     fn start(self) -> Result<std::sync::Arc<Shared>, ConnectError> {
         let service = self.service.parse()?;
-        if self.labels.len() > LABELS {
-            return Err(ConnectError::Labels { found: self.labels.len(), limit: LABELS });
-        }
+        let labels = lb_proto::parse::labels("labels", self.labels)?;
         let found = self.search.start()?;
-        let wanted = Wanted { service, labels: self.labels, wait: self.search.wait };
+        let wanted = Wanted { service, labels, wait: self.search.wait };
         Ok(Shared::start(State::new(wanted), found))
     }
 }

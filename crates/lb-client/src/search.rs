@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use lb_core::id::{ClusterName, NameError};
 use lb_discovery::{Browse, Change, Discovery, DiscoveryError, Role, Scope};
+use lb_proto::parse::ParseError;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -12,6 +13,14 @@ use tokio::{
 /// How long to look for a balancer unless told otherwise. DNS-SD answers within 0.1 s when there is
 /// one; the rest is for a balancer that is just starting.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(3);
+/// Longest wait there is; a longer one means "for ever", and this is that for a process.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The moment at which a wait that begins now is over.
+pub(crate) fn deadline(wait: Duration) -> Instant {
+    Instant::now() + wait.min(LONGEST_WAIT)
+}
+
 /// The cluster of those who name none.
 pub const DEFAULT_CLUSTER: &str = "default";
 
@@ -51,14 +60,9 @@ pub enum ConnectError {
         /// What was given.
         found: String,
     },
-    /// More labels than a balancer takes.
-    #[error("{found} labels are too many: expected at most {limit}")]
-    Labels {
-        /// How many were given.
-        found: usize,
-        /// How many are allowed.
-        limit: usize,
-    },
+    /// Labels that no balancer takes.
+    #[error(transparent)]
+    Labels(#[from] ParseError),
     /// DNS-SD does not work on this machine.
     #[error("cannot look for balancers: {0}")]
     Discovery(#[from] DiscoveryError),
@@ -189,7 +193,7 @@ impl FoundBalancers {
     /// # Errors
     /// [`ConnectError::NoBalancer`] after the time that `search` allows.
     pub async fn first(&mut self, search: &Search) -> Result<&[FoundBalancer], ConnectError> {
-        let give_up_at = Instant::now() + search.wait;
+        let give_up_at = deadline(search.wait);
         while self.known.is_empty() {
             if timeout_at(give_up_at, self.changed()).await.is_err() {
                 return Err(search.no_balancer(None));

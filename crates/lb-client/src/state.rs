@@ -5,22 +5,23 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use lb_core::id::{BalancerId, ServiceName, WorkerId, WorkerNumber};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::watch, time::timeout_at};
 use tonic::Status;
 
 use crate::{
     assignment::{Assignment, Assignments, REBUILD_GRACE},
     local,
     pick::Picked,
+    search::deadline,
     session::{PickError, Session},
     worker::{InFlight, Worker, Workers, now_ms},
 };
@@ -41,6 +42,18 @@ pub(crate) struct Failed {
     pub(crate) number: Option<(BalancerId, WorkerNumber)>,
 }
 
+/// Longest affinity key that a balancer takes, in bytes.
+const AFFINITY_KEY_LIMIT: usize = 256;
+
+fn check_affinity_key(key: Option<&Arc<str>>) -> Result<(), Status> {
+    match key.map_or(0, |key| key.len()) {
+        0..=AFFINITY_KEY_LIMIT => Ok(()),
+        bytes => Err(Status::invalid_argument(format!(
+            "the affinity key has {bytes} bytes: expected at most {AFFINITY_KEY_LIMIT}"
+        ))),
+    }
+}
+
 /// The shared state of all clones of one channel.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -48,6 +61,8 @@ pub(crate) struct State {
     pub(crate) workers: Workers,
     pub(crate) assignments: Assignments,
     session: ArcSwapOption<Session>,
+    /// The balancer has no place for a session; its list must do.
+    session_refused: AtomicBool,
     /// Workers that a session named: with labels, the only ones known to carry them.
     named: Mutex<HashSet<WorkerId>>,
     /// Wakes those who wait for a session or a list.
@@ -63,6 +78,7 @@ impl State {
             workers: Workers::default(),
             assignments: Assignments::default(),
             session: ArcSwapOption::empty(),
+            session_refused: AtomicBool::new(false),
             named: Mutex::default(),
             changed: watch::Sender::new(()),
             trouble: Mutex::default(),
@@ -75,10 +91,11 @@ impl State {
         failed: &[Failed],
         affinity: Option<&Arc<str>>,
     ) -> Result<Picked, Status> {
+        check_affinity_key(affinity)?;
         if let Some(result) = self.pick_now(failed, affinity).await {
             return result;
         }
-        let give_up_at = Instant::now() + self.wanted.wait;
+        let give_up_at = deadline(self.wanted.wait);
         loop {
             // Subscribed before looking again, so that no change falls between.
             let mut changed = self.changed.subscribe();
@@ -97,22 +114,23 @@ impl State {
         failed: &[Failed],
         affinity: Option<&Arc<str>>,
     ) -> Option<Result<Picked, Status>> {
-        if let Some(session) = self.session.load_full() {
+        let session = self.session.load_full();
+        if let Some(session) = session.filter(|session| !self.is_rebuilding(session)) {
             let exclude = numbers(failed, &session.balancer);
             match session.pick(exclude, affinity.cloned()).await {
                 Ok(picked) => return Some(Ok(picked)),
-                Err(PickError::Refused(status)) if !self.is_doubtful(&session) => {
-                    return Some(Err(status));
-                }
-                Err(PickError::Refused(_) | PickError::Lost) => {}
+                Err(PickError::Refused(status)) => return Some(Err(status)),
+                Err(PickError::Lost) => {}
             }
         }
         self.pick_locally(failed)
     }
 
-    /// A balancer that has just come up may not have heard of the workers this client knows.
-    fn is_doubtful(&self, session: &Session) -> bool {
-        self.assignments.has_workers() && session.opened_at.elapsed() < REBUILD_GRACE
+    /// A balancer that has just come up may not have heard of all the workers this client knows. Until its own list is
+    /// believed, the old one is better.
+    fn is_rebuilding(&self, session: &Session) -> bool {
+        session.opened_at.elapsed() < REBUILD_GRACE
+            && self.assignments.is_from_another(&session.balancer)
     }
 
     fn pick_locally(&self, failed: &[Failed]) -> Option<Result<Picked, Status>> {
@@ -162,6 +180,9 @@ impl State {
         let Some(latest) = self.assignments.latest() else { return };
         let listed: HashSet<*const Worker> =
             latest.endpoints.iter().map(|endpoint| Arc::as_ptr(&endpoint.worker)).collect();
+        let ids: HashSet<&WorkerId> =
+            latest.endpoints.iter().map(|endpoint| &endpoint.worker.id).collect();
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| ids.contains(id));
         self.workers.sweep(|worker| listed.contains(&Arc::as_ptr(worker)), now_ms());
     }
 
@@ -201,10 +222,21 @@ impl State {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until a session is open.
+    /// Notes whether the balancer has a place for a session.
+    pub(crate) fn note_session_refused(&self, refused: bool) {
+        self.session_refused.store(refused, Ordering::Relaxed);
+        self.notify();
+    }
+
+    fn is_open(&self) -> bool {
+        let list_must_do = self.session_refused.load(Ordering::Relaxed);
+        self.session.load().is_some() || (list_must_do && self.assignments.latest().is_some())
+    }
+
+    /// Waits until a session is open, or there is a list and no place for a session.
     pub(crate) async fn opened(&self) {
         let mut changed = self.changed.subscribe();
-        while self.session.load().is_none() {
+        while !self.is_open() {
             // The sender lives in `self`.
             let _ = changed.changed().await;
         }
@@ -230,6 +262,8 @@ fn numbers(failed: &[Failed], balancer: &BalancerId) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::local::Endpoint;
 

@@ -6,13 +6,18 @@
 //! ```text
 //! estimate = calls of others, by the last report
 //!          + tokens issued − tokens settled            (for each class of token)
-//! settled  = max(done by the report, closed by outcomes) + returned unsent + expired
+//! settled  = done by the report + expired                      for class `Picked`
+//!          = max(done by the report, closed) + returned        for class `Session`
 //! ```
 //!
-//! A token counts from the moment it is issued, wherever it is: on its way, queued or running. It
-//! stops counting when either side says that the call has ended, when the client gives it back
-//! unsent, or when nobody has seen it for a lease ([`LEASE`]). No call is counted twice, since the
-//! report's own calls in flight are taken out of "others" by the very tokens that count them.
+//! A token counts from the moment it is issued, wherever it is: on its way, queued or running. No call is counted
+//! twice, since the report's own calls in flight are taken out of "others" by the very tokens that count them.
+//!
+//! It stops counting when its end is known. Of a unary pick only the worker can tell; one that nobody claims
+//! expires after a lease ([`LEASE`]). Arrivals of the last lease can stand in for a lost pick, so on a
+//! worker that is picked all the time a lost pick is noticed when picks pause, or when the lost outnumber the arrivals.
+//! Of a session's pick the client tells as well, and sooner; or that it was never sent (returned). When a session ends with picks
+//! open, they become orphans: they count until the worker's reports show that they cannot be there any more.
 //!
 //! The picking side and the owner share [`Counters`]; everything else, the [`Ledger`], belongs to the
 //! owner alone. A pick adds one to a counter and never waits; a report stores one number.
@@ -69,40 +74,51 @@ impl Counters {
     }
 }
 
-/// What the balancer has learned of the tokens of one class.
+/// A worker's counts of one class of token, without tokens that nobody issued.
+///
+/// A token used twice, or forged, is seen and was not issued. Such calls are real work, but nobody's pick: they
+/// are taken out here, and so count among the calls of others.
 #[derive(Debug, Default)]
-struct ClassLedger {
-    reported: TokenCounts,
-    /// Ended, as clients said.
-    closed: u64,
-    /// Given back unsent.
-    returned: u64,
+struct Arrivals {
+    surplus: u64,
+    counts: TokenCounts,
+}
+
+impl Arrivals {
+    fn report(&mut self, reported: TokenCounts, issued: u64) {
+        self.surplus = self.surplus.max(reported.seen.saturating_sub(issued));
+        let seen = reported.seen.saturating_sub(self.surplus);
+        let done = reported.done.saturating_sub(self.surplus).min(seen);
+        self.counts = TokenCounts { seen, done };
+    }
+
+    fn running(&self) -> u64 {
+        self.counts.seen - self.counts.done
+    }
+}
+
+/// What is known of the tokens that the unary `Pick` issued.
+#[derive(Debug, Default)]
+struct PickedLedger {
+    arrivals: Arrivals,
     /// Not seen by anyone for a lease.
     expired: u64,
     /// Readings of the issue counter, oldest first.
     readings: VecDeque<(Timestamp, u64)>,
 }
 
-impl ClassLedger {
-    /// Takes a report's counts. A token that nobody issued (forged, or of a lost balancer) is not counted.
-    fn report(&mut self, counts: TokenCounts, issued: u64) {
-        self.reported =
-            TokenCounts { seen: counts.seen.min(issued), done: counts.done.min(issued) };
-        self.forgive(issued);
+impl PickedLedger {
+    fn report(&mut self, reported: TokenCounts, issued: u64) {
+        self.arrivals.report(reported, issued);
+        // A token that arrives after it expired was not lost after all.
+        self.expired = self.expired.min(issued.saturating_sub(self.arrivals.counts.seen));
     }
 
-    fn outcomes(&mut self, sent: bool, count: u64, issued: u64) {
-        let room = issued.saturating_sub(self.closed + self.returned);
-        let ended = if sent { &mut self.closed } else { &mut self.returned };
-        *ended += count.min(room);
-        self.forgive(issued);
-    }
-
-    /// Expires what was issued before `now − LEASE` and has not been seen since.
+    /// Expires what was issued a lease ago and has not been seen since.
     fn expire(&mut self, now: Timestamp, issued: u64) {
         let older_than_lease = |(at, _): &&(Timestamp, u64)| now.since(*at) >= LEASE;
         if let Some((_, issued_then)) = self.readings.iter().rev().find(older_than_lease) {
-            let accounted = self.arrived() + self.returned + self.expired;
+            let accounted = self.arrivals.counts.seen + self.expired;
             self.expired += issued_then.saturating_sub(accounted);
         }
         let spacing = LEASE / u32::try_from(READINGS - 2).expect("a small constant");
@@ -114,25 +130,70 @@ impl ClassLedger {
         }
     }
 
-    /// A token that arrives after it expired was not lost after all.
-    fn forgive(&mut self, issued: u64) {
-        let room = issued.saturating_sub(self.arrived() + self.returned);
-        self.expired = self.expired.min(room);
+    fn settled(&self) -> u64 {
+        self.arrivals.counts.done + self.expired
+    }
+}
+
+/// Open picks of sessions that have ended.
+#[derive(Debug)]
+struct Orphans {
+    count: u64,
+    /// When the last of these sessions ended.
+    since: Timestamp,
+    /// Tokens issued at that time: once as many have ended, the orphans are among them.
+    issued: u64,
+}
+
+/// What is known of the tokens that sessions issued.
+#[derive(Debug, Default)]
+struct SessionLedger {
+    arrivals: Arrivals,
+    /// Ended, as clients said, or as can be concluded of orphans.
+    closed: u64,
+    /// Given back unsent.
+    returned: u64,
+    orphans: Option<Orphans>,
+}
+
+impl SessionLedger {
+    fn report(&mut self, reported: TokenCounts, now: Timestamp, issued: u64) {
+        self.arrivals.report(reported, issued);
+        let Some(orphans) = &mut self.orphans else { return };
+        let left = if self.arrivals.counts.done >= orphans.issued {
+            0
+        } else if now.since(orphans.since) >= LEASE {
+            // Each has arrived or is lost by now, so no more can be left than run.
+            orphans.count.min(self.arrivals.running())
+        } else {
+            return;
+        };
+        self.closed += orphans.count - left;
+        orphans.count = left;
+        if left == 0 {
+            self.orphans = None;
+        }
     }
 
-    fn arrived(&self) -> u64 {
-        self.reported.seen.max(self.closed)
+    fn outcomes(&mut self, sent: bool, count: u64, issued: u64) {
+        let orphans = self.orphans.as_ref().map_or(0, |orphans| orphans.count);
+        let room = issued.saturating_sub(self.closed + self.returned + orphans);
+        let ended = if sent { &mut self.closed } else { &mut self.returned };
+        *ended += count.min(room);
     }
 
-    /// Tokens that no longer count.
+    fn abandoned(&mut self, count: u64, now: Timestamp, issued: u64) {
+        let before = self.orphans.as_ref().map_or(0, |orphans| orphans.count);
+        let room = issued.saturating_sub(self.closed + self.returned + before);
+        let count = before + count.min(room);
+        if count > 0 {
+            self.orphans = Some(Orphans { count, since: now, issued });
+        }
+    }
+
     fn settled(&self, issued: u64) -> u64 {
-        let settled = self.reported.done.max(self.closed) + self.returned + self.expired;
+        let settled = self.arrivals.counts.done.max(self.closed) + self.returned;
         settled.min(issued)
-    }
-
-    /// Tokens that the worker will have seen when all have arrived.
-    fn expected(&self, issued: u64) -> u64 {
-        issued.saturating_sub(self.returned + self.expired)
     }
 }
 
@@ -148,21 +209,19 @@ pub struct Expected {
 /// The owner's half of the estimate of one worker.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    picked: ClassLedger,
-    session: ClassLedger,
+    picked: PickedLedger,
+    session: SessionLedger,
     /// Calls in the worker that carry none of our tokens, by the last report.
     others: u32,
 }
 
 impl Ledger {
     /// Takes a worker's report.
-    pub fn report(&mut self, report: &LoadReport, counters: &Counters) {
-        let open =
-            |counts: TokenCounts| u32::try_from(counts.seen - counts.done).unwrap_or(u32::MAX);
-        let ours = open(report.picked).saturating_add(open(report.session));
-        self.others = report.in_flight.saturating_sub(ours);
+    pub fn report(&mut self, report: &LoadReport, now: Timestamp, counters: &Counters) {
         self.picked.report(report.picked, counters.issued_picked.load(Ordering::Acquire));
-        self.session.report(report.session, counters.issued_session.load(Ordering::Acquire));
+        self.session.report(report.session, now, counters.issued_session.load(Ordering::Acquire));
+        let ours = self.picked.arrivals.running() + self.session.arrivals.running();
+        self.others = report.in_flight.saturating_sub(u32::try_from(ours).unwrap_or(u32::MAX));
         self.correct(counters);
     }
 
@@ -172,25 +231,32 @@ impl Ledger {
         self.correct(counters);
     }
 
-    /// Lets picks expire that nobody has claimed for a [`LEASE`]. Call several times in a lease.
-    pub fn expire(&mut self, now: Timestamp, counters: &Counters) {
-        self.picked.expire(now, counters.issued_picked.load(Ordering::Acquire));
-        self.session.expire(now, counters.issued_session.load(Ordering::Acquire));
+    /// A session has ended with `count` picks open.
+    pub fn abandoned(&mut self, count: u64, now: Timestamp, counters: &Counters) {
+        self.session.abandoned(count, now, counters.issued_session.load(Ordering::Acquire));
         self.correct(counters);
     }
 
-    /// How many calls can still reach the worker, in all.
+    /// Lets picks expire that nobody has claimed for a [`LEASE`]. Call several times in a lease.
+    pub fn expire(&mut self, now: Timestamp, counters: &Counters) {
+        self.picked.expire(now, counters.issued_picked.load(Ordering::Acquire));
+        self.correct(counters);
+    }
+
+    /// How many calls the worker will have seen when all have arrived. A call that is lost on its way makes it
+    /// more than ever arrive; a draining worker therefore waits no longer than a lease.
     pub fn expected(&self, counters: &Counters) -> Expected {
+        let picked = counters.issued_picked.load(Ordering::Acquire);
+        let session = counters.issued_session.load(Ordering::Acquire);
         Expected {
-            picked: self.picked.expected(counters.issued_picked.load(Ordering::Acquire)),
-            session: self.session.expected(counters.issued_session.load(Ordering::Acquire)),
+            picked: picked.saturating_sub(self.picked.expired),
+            session: session.saturating_sub(self.session.returned),
         }
     }
 
     fn correct(&self, counters: &Counters) {
-        let settled = self.picked.settled(counters.issued_picked.load(Ordering::Acquire))
-            + self.session.settled(counters.issued_session.load(Ordering::Acquire));
-        let settled = i64::try_from(settled).unwrap_or(i64::MAX);
+        let session = self.session.settled(counters.issued_session.load(Ordering::Acquire));
+        let settled = i64::try_from(self.picked.settled() + session).unwrap_or(i64::MAX);
         counters.correction.store(i64::from(self.others) - settled, Ordering::Release);
     }
 }

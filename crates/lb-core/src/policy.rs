@@ -149,10 +149,19 @@ impl Field<'_> {
         self.eligible.is_none_or(|eligible| eligible(&self.workers[index]))
     }
 
-    /// The first allowed place at or after `start`, going round.
-    fn next_allowed(&self, start: usize) -> Option<usize> {
-        let count = self.workers.len();
-        (start..count).chain(0..start.min(count)).find(|&index| self.allows(index))
+    fn count_allowed(&self) -> usize {
+        match self.eligible {
+            None => self.workers.len(),
+            Some(eligible) => self.workers.iter().filter(|worker| eligible(worker)).count(),
+        }
+    }
+
+    /// The place of the allowed worker that has `number` allowed ones before it.
+    fn nth_allowed(&self, number: usize) -> Option<usize> {
+        match self.eligible {
+            None => (number < self.workers.len()).then_some(number),
+            Some(_) => (0..self.workers.len()).filter(|&index| self.allows(index)).nth(number),
+        }
     }
 
     /// One allowed place, each equally likely.

@@ -38,6 +38,13 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A worker that has been silent for this many heartbeats is out.
 pub const MISSED_HEARTBEATS: u32 = 3;
 
+/// Largest fleet whose invariants are checked worker by worker, in debug builds.
+const CHECKED_FLEET: usize = 256;
+
+/// A pause between two timeouts that is longer than this is the balancer's own (a suspended machine, a frozen
+/// process): workers could not be heard, and are not silent.
+const STALL: Duration = TICK.saturating_mul(3);
+
 /// How often [`Registry::handle_timeout`] wants to be called: several times in a heartbeat and in a lease.
 pub const TICK: Duration = Duration::from_millis(250);
 
@@ -208,6 +215,7 @@ pub struct Registry {
     policy: PolicyKind,
     cursors: BTreeMap<ServiceName, Cursor>,
     snapshot: Arc<Snapshot>,
+    ticked_at: Option<Timestamp>,
     /// The snapshot no longer tells the truth.
     changed: bool,
     pending: VecDeque<Pending>,
@@ -297,7 +305,7 @@ impl Registry {
         }
         let before = (record.state(), record.slots());
         record.heard_at = now;
-        record.ledger.report(&report, &record.counters);
+        record.ledger.report(&report, now, &record.counters);
         record.report = Some(report);
         record.drain_ordered &= report.state == WorkerState::Serving;
         if before == (record.state(), record.slots()) {
@@ -341,6 +349,13 @@ impl Registry {
             return;
         };
         record.ledger.outcomes(sent, count, &record.counters);
+        self.load_changed(number);
+    }
+
+    /// A session has ended with `count` of its picks open: whether those calls go on, only the worker can tell.
+    pub fn abandoned(&mut self, number: WorkerNumber, count: u64, now: Timestamp) {
+        let Some(record) = self.workers.get_mut(&number) else { return };
+        record.ledger.abandoned(count, now, &record.counters);
         self.load_changed(number);
     }
 
@@ -410,6 +425,12 @@ impl Registry {
 
     /// Puts silent workers out and lets lost picks expire. Call every [`TICK`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        let pause = self.ticked_at.replace(now).map_or(Duration::ZERO, |last| now.since(last));
+        if pause > STALL {
+            for record in self.workers.values_mut() {
+                record.heard_at = now.min(record.heard_at + pause);
+            }
+        }
         let silence = HEARTBEAT * MISSED_HEARTBEATS;
         let silent = |record: &Record| now.since(record.heard_at) > silence;
         let lost: Vec<_> = self
@@ -470,8 +491,10 @@ impl Registry {
     /// Panics on a broken invariant, in debug builds.
     fn check_invariants(&self) {
         debug_assert_eq!(self.workers.len(), self.by_id.len(), "each worker has one id");
+        // Each check reads all workers: in a large fleet a join would become slow, and finds no other defects.
         debug_assert!(
-            self.by_id.iter().all(|(id, number)| self.workers[number].hello.id == *id),
+            self.workers.len() > CHECKED_FLEET
+                || self.by_id.iter().all(|(id, number)| self.workers[number].hello.id == *id),
             "an id leads to its worker"
         );
     }

@@ -1,7 +1,7 @@
 //! What one client session has picked and not yet answered for.
 //!
-//! An outcome is believed only for a pick that the session really made; what is open when the session ends is
-//! given back, since the calls of a client that is gone are cancelled with it.
+//! An outcome is believed only for a pick that the session really made; for what is open when the session ends,
+//! the worker's reports must tell.
 
 use std::collections::BTreeMap;
 

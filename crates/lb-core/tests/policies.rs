@@ -135,6 +135,28 @@ proptest! {
     }
 
     #[test]
+    fn round_robin_is_exact_among_those_allowed(
+        labelled in vec(any::<bool>(), 1..30), window in 1usize..200,
+    ) {
+        let member = |&labelled: &bool| Member { slots: 1, in_flight: 0, draining: false, labelled };
+        let members: Vec<_> = labelled.iter().map(member).collect();
+        let count = labelled.iter().filter(|labelled| **labelled).count();
+        prop_assume!(count > 0);
+        let (_registry, snapshot) = fleet(PolicyKind::RoundRobin, &members);
+        let view = snapshot.service("Echo").unwrap();
+        let has_label = |worker: &Worker| worker.labels.contains_key("gpu");
+        let wish = Wish { eligible: Some(&has_label) };
+        let mut rng = Rng::with_seed(0);
+        let mut counts = BTreeMap::new();
+        for _ in 0..window {
+            let pick = view.pick(wish, TokenClass::Picked, &mut rng).unwrap();
+            *counts.entry(pick.worker.number).or_insert(0usize) += 1;
+        }
+        let (floor, ceiling) = (window / count, window.div_ceil(count));
+        prop_assert!(counts.values().all(|&calls| (floor..=ceiling).contains(&calls)), "{counts:?}");
+    }
+
+    #[test]
     fn least_load_takes_a_shortest_wait_except_to_explore(
         members in vec(member(), 1..60), seed in any::<u64>(), picks in 1usize..200,
     ) {

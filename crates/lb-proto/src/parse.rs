@@ -51,6 +51,12 @@ pub enum ParseError {
         /// What would be sound.
         expected: String,
     },
+    /// A worker on the balancer's own machine would be announced to others as "this machine".
+    #[error(
+        "this connection comes from {0}, where other machines cannot reach the worker: \
+         connect to the balancer's address on the network, or start the balancer with --local"
+    )]
+    Unreachable(IpAddr),
     /// A worker announces an address that is not its own.
     #[error(
         "hello.address is {announced}, but this connection comes from {peer}: a worker can only announce its own address"

@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Closed { worker: WorkerNumber, cause: Departure },
     /// Calls picked over sessions have ended.
     Outcomes(Vec<Outcomes>),
+    /// A session has ended with picks open, so many for each worker.
+    Abandoned(Vec<(WorkerNumber, u64)>),
     /// An operator looks.
     ListWorkers { reply: oneshot::Sender<Fleet> },
     /// An operator changes the policy.
@@ -83,7 +85,7 @@ pub(crate) enum Order {
     /// End the stream: the worker has been replaced or is silent.
     End(Departure),
     /// End the stream: its report cannot be true.
-    Reject(ReportError),
+    Reject(Box<ReportError>),
 }
 
 /// All workers, for an operator.
@@ -181,6 +183,8 @@ impl Owner {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // Events first: after a pause, the reports that wait tell who is well before the tick asks.
+                biased;
                 taken = self.events.recv_many(&mut batch, EVENT_BATCH) => {
                     if taken == 0 {
                         return;
@@ -219,6 +223,11 @@ impl Owner {
                     self.registry.outcomes(worker, sent, count);
                 }
             }
+            Event::Abandoned(all) => {
+                for (worker, count) in all {
+                    self.registry.abandoned(worker, count, now);
+                }
+            }
             Event::ListWorkers { reply } => {
                 let workers = self.registry.workers(now).collect();
                 answer(reply, Fleet { policy: self.registry.policy(), workers });
@@ -241,7 +250,7 @@ impl Owner {
     fn report(&mut self, worker: WorkerNumber, report: LoadReport, now: Timestamp) {
         let Err(error) = self.registry.report(worker, report, now) else { return };
         warn!(worker = %worker, %error, "a load report was refused and its stream ended");
-        self.order(worker, Order::Reject(error));
+        self.order(worker, Order::Reject(Box::new(error)));
     }
 
     fn publish(&mut self) {

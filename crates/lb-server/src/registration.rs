@@ -1,24 +1,27 @@
-//! `Registry.Register`: one task per worker's stream, which passes on what it hears and is told.
+//! `Registry.Register`: a worker's stream, from its hello to its end.
+//!
+//! There may be ten thousand, and nearly all of their time they wait for the next report. So there is no task and no queue
+//! of answers for each: the answers are a [`Stream`] that gRPC polls, and polling it is what hears the worker, passes its
+//! reports up and takes orders down. When the connection goes, gRPC drops the stream, and the owner hears of it from
+//! the guard inside ([`Registered`]).
 
 use std::{net::IpAddr, pin::Pin, time::Duration};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use lb_core::{
-    estimator::LEASE,
     id::{BalancerId, ClusterName, WorkerNumber},
     registry::{Departure, HEARTBEAT, Refusal},
 };
 use lb_proto::{
-    parse,
+    parse::{self, ParseError},
     v1::{
-        self, Accepted, DrainAck, Refused, RegistryMessage, StateOrder, WorkerMessage,
-        registry_message::Kind as Answer, registry_server::Registry, worker_message::Kind as Said,
+        self, Accepted, Refused, RegistryMessage, WorkerMessage, registry_message::Kind as Answer,
+        registry_server::Registry, worker_message::Kind as Said,
     },
 };
 
@@ -27,15 +30,16 @@ use crate::{
     status::IntoStatus as _,
 };
 
+mod member;
+
+use member::{Member, Next, Registered};
+
 /// Least time between two reports of a worker. At most fifty a second keep an estimate that is corrected by the
 /// balancer's own counts as good as exact, and cost a worker nothing.
 const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a new stream may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Answers waiting for a worker's connection.
-const ANSWER_QUEUE: usize = ORDER_QUEUE;
 
 /// When a worker whose id is taken should ask again: the holder may be dead and not yet missed.
 const RETRY_TAKEN: Duration = HEARTBEAT;
@@ -48,6 +52,8 @@ pub(crate) struct Registration {
     pub(crate) owner: Handle,
     pub(crate) balancer: BalancerId,
     pub(crate) cluster: ClusterName,
+    /// Whether this balancer serves its own machine only.
+    pub(crate) local: bool,
     pub(crate) stop: CancellationToken,
 }
 
@@ -63,61 +69,91 @@ impl Registry for Registration {
     ) -> Result<Response<Answers>, Status> {
         let peer = request.remote_addr().map(|address| address.ip());
         let peer = peer.ok_or_else(|| Status::internal("the connection has no peer address"))?;
-        let (answers, receiver) = mpsc::channel(ANSWER_QUEUE);
-        let stream = WorkerStream {
+        let newcomer = Newcomer {
             owner: self.owner.clone(),
             balancer: self.balancer.clone(),
             cluster: self.cluster.clone(),
+            local: self.local,
             peer,
             said: request.into_inner(),
-            answers,
+            stop: self.stop.clone(),
         };
-        let stop = self.stop.clone();
-        tokio::spawn(async move {
-            // Dropping the stream ends it; the owner hears of it from the guard inside.
-            stop.run_until_cancelled_owned(stream.run()).await;
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let answers = stream::unfold(Stage::New(Box::new(newcomer)), Stage::next);
+        let stop = self.stop.clone().cancelled_owned();
+        Ok(Response::new(Box::pin(answers.take_until(Box::pin(stop)))))
     }
 }
 
-struct WorkerStream {
+/// Where a stream stands between two answers.
+enum Stage {
+    /// Nothing has been heard. Boxed, like what happens in it: it is over soon, and should not take up room later.
+    New(Box<Newcomer>),
+    /// The worker is in.
+    In(Member),
+    /// The last message has been sent; what remains is the status.
+    Ending(Status),
+    /// All has been said.
+    Over,
+}
+
+impl Stage {
+    /// The next answer, and where the stream stands after it; `None` ends the stream.
+    async fn next(self) -> Option<(Result<RegistryMessage, Status>, Self)> {
+        match self {
+            Self::New(newcomer) => match Box::pin(newcomer.admit()).await {
+                Ok((accepted, member)) => {
+                    Some((Ok(message(Answer::Accepted(accepted))), Self::In(member)))
+                }
+                // Says why, both as a message and as the status the stream ends with.
+                Err(refused) => {
+                    let status = Status::new(refused.code.into(), refused.reason.clone());
+                    Some((Ok(message(Answer::Refused(refused))), Self::Ending(status)))
+                }
+            },
+            Self::In(mut member) => match member.next().await {
+                Next::Answer(answer) => Some((Ok(message(answer)), Self::In(member))),
+                Next::Status(status) => Some((Err(status), Self::Over)),
+                Next::End => None,
+            },
+            Self::Ending(status) => Some((Err(status), Self::Over)),
+            Self::Over => None,
+        }
+    }
+}
+
+fn message(kind: Answer) -> RegistryMessage {
+    RegistryMessage { kind: Some(kind) }
+}
+
+/// A stream that has yet to say whose it is.
+struct Newcomer {
     owner: Handle,
     balancer: BalancerId,
     cluster: ClusterName,
+    local: bool,
     peer: IpAddr,
     said: Streaming<WorkerMessage>,
-    answers: mpsc::Sender<Result<RegistryMessage, Status>>,
+    stop: CancellationToken,
 }
 
-/// How a stream came to its end.
-enum End {
-    /// The worker went, or its connection did.
-    Departed(Departure),
-    /// The owner has already put the worker out.
-    PutOut,
-    /// The worker said something that cannot be.
-    Rejected(Status),
-}
-
-impl WorkerStream {
-    async fn run(mut self) {
-        let (order_sender, orders) = mpsc::channel(ORDER_QUEUE);
-        let number = match self.admit(order_sender).await {
-            Ok(number) => number,
-            Err(refused) => return self.refuse(refused).await,
+impl Newcomer {
+    /// From the first message to a member, or to the reason why not.
+    async fn admit(mut self: Box<Self>) -> Result<(Accepted, Member), Refused> {
+        let (sender, orders) = mpsc::channel(ORDER_QUEUE);
+        let number = self.register(sender).await.inspect_err(|refused| {
+            warn!(peer = %self.peer, reason = %refused.reason, "a registration was refused");
+        })?;
+        let registered = Registered::new(self.owner, number, self.stop);
+        let accepted = Accepted {
+            balancer_id: self.balancer.to_string(),
+            worker_number: number.0,
+            report_interval_ms: milliseconds(REPORT_INTERVAL),
+            heartbeat_ms: milliseconds(HEARTBEAT),
         };
-        let mut registered =
-            Registered { owner: self.owner.clone(), number, departure: Some(Departure::Broken) };
-        match self.follow(number, orders).await {
-            End::Departed(cause) => registered.departure = Some(cause),
-            End::PutOut => registered.departure = None,
-            End::Rejected(status) => self.reject(status).await,
-        }
+        Ok((accepted, Member::new(registered, self.said, orders)))
     }
 
-    /// From the first message to a number, or to the reason why not.
-    async fn admit(&mut self, orders: mpsc::Sender<Order>) -> Result<WorkerNumber, Refused> {
+    async fn register(&mut self, orders: mpsc::Sender<Order>) -> Result<WorkerNumber, Refused> {
         let hello = self.hello().await.map_err(|status| refused(&status, Duration::ZERO))?;
         let parsed = parse::hello(hello, self.peer)
             .map_err(|error| refused(&error.into_status(), Duration::ZERO))?;
@@ -126,6 +162,11 @@ impl WorkerStream {
                 "hello.cluster is {}: this balancer serves cluster {}",
                 parsed.cluster, self.cluster
             );
+            return Err(refused(&Status::failed_precondition(reason), Duration::ZERO));
+        }
+        let ip = parsed.hello.address.ip();
+        if ip.is_loopback() && !self.local {
+            let reason = ParseError::Unreachable(ip).to_string();
             return Err(refused(&Status::failed_precondition(reason), Duration::ZERO));
         }
         let ask = |reply| Event::Hello { hello: Box::new(parsed.hello), orders, reply };
@@ -148,104 +189,6 @@ impl WorkerStream {
             _ => Err(expected()),
         }
     }
-
-    /// Passes reports up and orders down until one side has enough.
-    async fn follow(&mut self, number: WorkerNumber, mut orders: mpsc::Receiver<Order>) -> End {
-        if !self.answer(Answer::Accepted(self.accepted(number))).await {
-            return End::Departed(Departure::Broken);
-        }
-        loop {
-            let end = tokio::select! {
-                said = self.said.message() => self.hear(number, said).await,
-                order = orders.recv() => self.obey(order).await,
-            };
-            if let Some(end) = end {
-                return end;
-            }
-        }
-    }
-
-    async fn hear(
-        &mut self,
-        number: WorkerNumber,
-        said: Result<Option<WorkerMessage>, Status>,
-    ) -> Option<End> {
-        let kind = match said {
-            Ok(Some(WorkerMessage { kind })) => kind,
-            Ok(None) => return Some(End::Departed(Departure::Broken)),
-            Err(error) => {
-                debug!(worker = %number, %error, "a worker's stream broke");
-                return Some(End::Departed(Departure::Broken));
-            }
-        };
-        match kind {
-            Some(Said::Report(message)) => match parse::load_report(&message) {
-                Ok(report) => {
-                    let sent = self.owner.send(Event::Report { worker: number, report }).await;
-                    sent.is_err().then_some(End::PutOut)
-                }
-                Err(error) => {
-                    warn!(worker = %number, %error, "a load report was refused and its stream ended");
-                    Some(End::Rejected(error.into_status()))
-                }
-            },
-            Some(Said::Goodbye(_)) => Some(End::Departed(Departure::Goodbye)),
-            Some(Said::Hello(_)) => Some(End::Rejected(Status::invalid_argument(
-                "hello was already said on this stream",
-            ))),
-            None => Some(End::Rejected(Status::invalid_argument(
-                "kind is not set: expected hello, report or goodbye",
-            ))),
-        }
-    }
-
-    async fn obey(&mut self, order: Option<Order>) -> Option<End> {
-        let answer = match order? {
-            Order::State(state) => {
-                Answer::Order(StateOrder { state: parse::wire_state(state).into() })
-            }
-            Order::DrainAck(expected) => Answer::DrainAck(DrainAck {
-                picked_expected: expected.picked,
-                session_expected: expected.session,
-                lease_ms: milliseconds(LEASE),
-            }),
-            Order::End(cause) => {
-                let status = Status::aborted(format!("this worker is out: {cause}"));
-                self.reject(status).await;
-                return Some(End::PutOut);
-            }
-            Order::Reject(error) => return Some(End::Rejected(error.into_status())),
-        };
-        let told = self.answer(answer).await;
-        (!told).then_some(End::Departed(Departure::Broken))
-    }
-
-    fn accepted(&self, number: WorkerNumber) -> Accepted {
-        Accepted {
-            balancer_id: self.balancer.to_string(),
-            worker_number: number.0,
-            report_interval_ms: milliseconds(REPORT_INTERVAL),
-            heartbeat_ms: milliseconds(HEARTBEAT),
-        }
-    }
-
-    async fn answer(&self, kind: Answer) -> bool {
-        self.answers.send(Ok(RegistryMessage { kind: Some(kind) })).await.is_ok()
-    }
-
-    async fn reject(&self, status: Status) {
-        // If the worker is gone already, nobody is left to tell.
-        drop(self.answers.send(Err(status)).await);
-    }
-
-    /// Says why, both as a message and as the status the stream ends with.
-    async fn refuse(&self, refused: Refused) {
-        warn!(peer = %self.peer, reason = %refused.reason, "a registration was refused");
-        let status = Status::new(refused.code.into(), refused.reason.clone());
-        if self.answer(Answer::Refused(refused)).await {
-            self.reject(status).await;
-        }
-    }
 }
 
 fn refused(status: &Status, retry_after: Duration) -> Refused {
@@ -258,24 +201,4 @@ fn refused(status: &Status, retry_after: Duration) -> Refused {
 
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// Tells the owner that a worker is out, however its stream ends, also when its task is cancelled.
-struct Registered {
-    owner: Handle,
-    number: WorkerNumber,
-    /// `None`: the owner knows.
-    departure: Option<Departure>,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let Some(cause) = self.departure else { return };
-        let event = Event::Closed { worker: self.number, cause };
-        if let Err(event) = self.owner.try_send(event) {
-            let owner = self.owner.clone();
-            // The queue is full: wait for room, off this thread. If the owner has stopped, there is nothing to tell.
-            tokio::spawn(async move { drop(owner.send(event).await) });
-        }
-    }
 }

@@ -11,7 +11,7 @@ use tonic::{
 use tracing::{info, warn};
 
 use lb_core::id::BalancerId;
-use lb_discovery::{Advertisement, Announcement, Discovery, DiscoveryError, Role};
+use lb_discovery::{Advertisement, Announcement, Discovery, DiscoveryError, Role, Scope};
 use lb_proto::v1::{
     admin_server::AdminServer, load_balancer_server::LoadBalancerServer,
     registry_server::RegistryServer,
@@ -152,6 +152,7 @@ impl Server {
             owner: owner.clone(),
             balancer: id.clone(),
             cluster: cluster.clone(),
+            local: self.settings.scope == Scope::Loopback,
             stop: stop.clone(),
         };
         let balancer = Balancer {

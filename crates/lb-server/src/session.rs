@@ -103,7 +103,7 @@ impl Session {
             }
             check_batch(&request)?;
             self.take_outcomes(&request);
-            self.pick(&request.picks, &mut response)?;
+            self.pick(&request.picks, &mut response);
             self.tell_owner();
             let silent = response == SessionResponse::default();
             if !silent && answers.send(Ok(response)).await.is_err() {
@@ -123,23 +123,22 @@ impl Session {
         Ok(())
     }
 
-    fn pick(
-        &mut self,
-        picks: &[SessionPick],
-        response: &mut SessionResponse,
-    ) -> Result<(), Status> {
+    fn pick(&mut self, picks: &[SessionPick], response: &mut SessionResponse) {
         if picks.is_empty() {
-            return Ok(());
+            return;
         }
         response.choices.reserve(picks.len());
         let owner = self.owner.clone();
         let snapshot = owner.snapshot();
         for pick in picks {
-            check_exclude(pick.exclude.len())?;
-            check_affinity_key(&pick.affinity_key)?;
-            self.pick_one(&snapshot, pick, response);
+            if let Err(status) = self.pick_one(&snapshot, pick, response) {
+                response.failures.push(SessionFailure {
+                    id: pick.id,
+                    code: status.code().into(),
+                    message: status.message().to_owned(),
+                });
+            }
         }
-        Ok(())
     }
 
     fn pick_one(
@@ -147,34 +146,27 @@ impl Session {
         snapshot: &Snapshot,
         wanted: &SessionPick,
         response: &mut SessionResponse,
-    ) {
+    ) -> Result<(), Status> {
+        check_exclude(wanted.exclude.len())?;
+        check_affinity_key(&wanted.affinity_key)?;
         let picked = snapshot
             .service(&self.service)
             .and_then(|view| pick_in(view, &self.labels, wanted, &mut self.rng));
-        match picked {
-            Ok(Picked { first, sequence, second }) => {
-                self.open.picked(first.number);
-                for worker in std::iter::once(first).chain(second) {
-                    if self.introduced.insert(worker.number) {
-                        response.workers.push(introduction(worker));
-                    }
-                }
-                response.choices.push(SessionChoice {
-                    id: wanted.id,
-                    worker_number: first.number.0,
-                    sequence,
-                    second: second.map_or(0, |worker| worker.number.0),
-                });
-            }
-            Err(error) => {
-                let status = pick_status(error, &self.service);
-                response.failures.push(SessionFailure {
-                    id: wanted.id,
-                    code: status.code().into(),
-                    message: status.message().to_owned(),
-                });
+        let Picked { first, sequence, second } =
+            picked.map_err(|error| pick_status(error, &self.service))?;
+        self.open.picked(first.number);
+        for worker in std::iter::once(first).chain(second) {
+            if self.introduced.insert(worker.number) {
+                response.workers.push(introduction(worker));
             }
         }
+        response.choices.push(SessionChoice {
+            id: wanted.id,
+            worker_number: first.number.0,
+            sequence,
+            second: second.map_or(0, |worker| worker.number.0),
+        });
+        Ok(())
     }
 
     /// Believes outcomes of this session's own picks only.
@@ -205,12 +197,13 @@ impl Session {
         (!all.is_empty()).then_some(Event::Outcomes(all))
     }
 
-    /// Gives back everything: the calls of a client that is gone are cancelled with it.
+    /// Hands over what is known and what is left open. The calls may go on without the session: a client also
+    /// drops one that is silent, or moves to another balancer.
     async fn close(mut self) {
-        for (worker, count) in self.open.open() {
-            *self.untold.entry((worker, true)).or_insert(0) += count;
-        }
-        if let Some(event) = self.drain_untold() {
+        let open: Vec<_> = self.open.open().collect();
+        let told = self.drain_untold().into_iter();
+        let left = (!open.is_empty()).then_some(Event::Abandoned(open));
+        for event in told.chain(left) {
             // A stopped owner counts nothing any more.
             drop(self.owner.send(event).await);
         }

@@ -233,6 +233,7 @@ impl Builder {
             short("label value", value, 0)?;
         }
         short("zone", &self.zone, 0)?;
+        short("version", &self.version, 0)?;
         self.limits()?;
         for address in &self.balancers {
             let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());

@@ -23,6 +23,9 @@ use crate::{
     usage::{self, Usage},
 };
 
+/// Longest time a drain may take: a week. The clock can count it, and whoever asks for more means "for ever".
+const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// A server that is, or soon will be, a worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -222,7 +225,7 @@ impl Profile {
         registrations: AbortOnDropHandle<()>,
         server: GrpcServer,
     ) {
-        let deadline = Instant::now() + self.settings.drain_timeout;
+        let deadline = Instant::now() + self.settings.drain_timeout.min(LONGEST_DRAIN);
         drain(registrar, deadline).await;
         registrar.leave.cancel();
         let _ = registrations.await;

@@ -51,7 +51,9 @@ fn lint() -> anyhow::Result<()> {
 
 fn code() -> anyhow::Result<()> {
     let python = python_with_zeroconf()?;
-    let mut tests = cargo(&["test", "--workspace", "--all-targets", "--locked"]);
+    let kinds = ["--lib", "--bins", "--tests", "--examples"];
+    let mut tests = cargo(&["test", "--workspace", "--locked"]);
+    tests.args(kinds);
     tests.env("LB_TEST_PYTHON", &python);
     tools::run(tests)?;
     tools::run(cargo(&["test", "--workspace", "--doc", "--locked"]))

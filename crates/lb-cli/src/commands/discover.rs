@@ -19,9 +19,12 @@ pub(crate) struct Arguments {
     listen: Duration,
 }
 
+/// Longest time to listen: a day. Nobody waits longer, and the clock can count it.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 pub(crate) async fn run(common: &Common, arguments: &Arguments) -> Result<(), Failure> {
     let discovery = Discovery::new(common.scope()).map_err(ConnectError::Discovery)?;
-    let end = Instant::now() + arguments.listen;
+    let end = Instant::now() + arguments.listen.min(LONGEST);
     let browse = |role| discovery.browse(role, &common.cluster);
     let (balancers, workers) =
         tokio::join!(listen(browse(Role::Balancer), end), listen(browse(Role::Worker), end));

@@ -37,11 +37,11 @@ fn a_pick_counts_once_wherever_it_is() {
     assert_eq!(counters.issue(TokenClass::Picked), 1);
     assert_eq!(counters.issue(TokenClass::Picked), 2);
     assert_eq!(counters.estimate(), 2, "both on their way");
-    ledger.report(&report(1, counts(1, 0), NONE), &counters);
+    ledger.report(&report(1, counts(1, 0), NONE), at(0), &counters);
     assert_eq!(counters.estimate(), 2, "one arrived, one on its way");
-    ledger.report(&report(2, counts(2, 0), NONE), &counters);
+    ledger.report(&report(2, counts(2, 0), NONE), at(0), &counters);
     assert_eq!(counters.estimate(), 2, "both arrived");
-    ledger.report(&report(1, counts(2, 1), NONE), &counters);
+    ledger.report(&report(1, counts(2, 1), NONE), at(0), &counters);
     assert_eq!(counters.estimate(), 1, "one has ended");
 }
 
@@ -49,7 +49,7 @@ fn a_pick_counts_once_wherever_it_is() {
 fn calls_of_others_count_as_reported() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Picked);
-    ledger.report(&report(6, counts(1, 0), NONE), &counters);
+    ledger.report(&report(6, counts(1, 0), NONE), at(0), &counters);
     assert_eq!(counters.estimate(), 6);
 }
 
@@ -58,10 +58,10 @@ fn an_outcome_is_known_before_the_next_report_and_not_counted_again_by_it() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Session);
     counters.issue(TokenClass::Session);
-    ledger.report(&report(2, NONE, counts(2, 0)), &counters);
+    ledger.report(&report(2, NONE, counts(2, 0)), at(0), &counters);
     ledger.outcomes(true, 1, &counters);
     assert_eq!(counters.estimate(), 1, "the client said so");
-    ledger.report(&report(1, NONE, counts(2, 1)), &counters);
+    ledger.report(&report(1, NONE, counts(2, 1)), at(0), &counters);
     assert_eq!(counters.estimate(), 1, "the worker says the same");
 }
 
@@ -83,7 +83,7 @@ fn a_second_choice_is_counted_by_the_report_only() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Second);
     assert_eq!(counters.estimate(), 0);
-    ledger.report(&report(1, NONE, NONE), &counters);
+    ledger.report(&report(1, NONE, NONE), at(0), &counters);
     assert_eq!(counters.estimate(), 1);
 }
 
@@ -104,7 +104,7 @@ fn a_lost_pick_expires_after_its_lease_and_not_before() {
 fn a_pick_that_arrived_never_expires() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Picked);
-    ledger.report(&report(1, counts(1, 0), NONE), &counters);
+    ledger.report(&report(1, counts(1, 0), NONE), at(0), &counters);
     for elapsed in (0..60_000).step_by(250) {
         ledger.expire(at(elapsed), &counters);
     }
@@ -119,18 +119,75 @@ fn a_pick_that_arrives_after_it_expired_counts_again() {
         ledger.expire(at(elapsed), &counters);
     }
     assert_eq!(counters.estimate(), 0);
-    ledger.report(&report(1, counts(1, 0), NONE), &counters);
+    ledger.report(&report(1, counts(1, 0), NONE), at(0), &counters);
     assert_eq!(counters.estimate(), 1);
     counters.issue(TokenClass::Picked);
     assert_eq!(counters.estimate(), 2, "and later picks are not swallowed");
 }
 
 #[test]
-fn forged_tokens_do_not_hide_real_picks() {
+fn a_token_used_again_counts_as_a_call_of_others() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Picked);
-    ledger.report(&report(0, counts(900, 900), NONE), &counters);
-    counters.issue(TokenClass::Picked);
+    ledger.report(&report(6, counts(6, 0), NONE), at(0), &counters);
+    assert_eq!(counters.estimate(), 6, "six calls run, whoever sent them");
+    ledger.report(&report(0, counts(6, 6), NONE), at(0), &counters);
+    assert_eq!(counters.estimate(), 0);
+    for _ in 0..5 {
+        counters.issue(TokenClass::Picked);
+    }
+    assert_eq!(counters.estimate(), 5, "real picks are not hidden by what was forged before");
+    ledger.report(&report(5, counts(11, 6), NONE), at(0), &counters);
+    assert_eq!(counters.estimate(), 5);
+}
+
+#[test]
+fn picks_that_ended_without_arriving_do_not_take_running_ones_with_them() {
+    let (counters, mut ledger) = (Counters::default(), Ledger::default());
+    for _ in 0..4 {
+        counters.issue(TokenClass::Session);
+    }
+    ledger.outcomes(true, 4, &counters);
+    for _ in 0..4 {
+        counters.issue(TokenClass::Session);
+    }
+    for elapsed in (0..10_000).step_by(250) {
+        ledger.expire(at(elapsed), &counters);
+        ledger.report(&report(4, NONE, counts(4, 0)), at(elapsed), &counters);
+        assert_eq!(counters.estimate(), 4, "after {elapsed} ms");
+    }
+}
+
+#[test]
+fn calls_of_a_session_that_ended_count_while_they_run() {
+    let (counters, mut ledger) = (Counters::default(), Ledger::default());
+    for _ in 0..3 {
+        counters.issue(TokenClass::Session);
+    }
+    ledger.report(&report(3, NONE, counts(3, 0)), at(0), &counters);
+    ledger.abandoned(3, at(0), &counters);
+    assert_eq!(counters.estimate(), 3);
+    ledger.report(&report(3, NONE, counts(3, 0)), at(5_000), &counters);
+    assert_eq!(counters.estimate(), 3, "however long they run");
+    ledger.report(&report(1, NONE, counts(3, 2)), at(6_000), &counters);
+    assert_eq!(counters.estimate(), 1);
+    ledger.report(&report(0, NONE, counts(3, 3)), at(7_000), &counters);
+    assert_eq!(counters.estimate(), 0);
+    counters.issue(TokenClass::Session);
+    ledger.outcomes(true, 1, &counters);
+    assert_eq!(counters.estimate(), 0, "outcomes count at once again");
+}
+
+#[test]
+fn picks_of_a_session_that_ended_before_it_called_are_let_go() {
+    let (counters, mut ledger) = (Counters::default(), Ledger::default());
+    for _ in 0..3 {
+        counters.issue(TokenClass::Session);
+    }
+    ledger.abandoned(3, at(0), &counters);
+    ledger.report(&report(1, NONE, counts(1, 0)), at(1_000), &counters);
+    assert_eq!(counters.estimate(), 3, "two may be on their way");
+    ledger.report(&report(1, NONE, counts(1, 0)), at(2_000), &counters);
     assert_eq!(counters.estimate(), 1);
 }
 
@@ -206,7 +263,7 @@ proptest! {
                 Step::Report => {
                     let inside = u32::try_from(model.inside()).unwrap();
                     let [picked, session] = [0, 1].map(|class| counts(model.seen[class], model.done[class]));
-                    ledger.report(&report(inside, picked, session), &counters);
+                    ledger.report(&report(inside, picked, session), at(clock), &counters);
                     let estimate = u64::from(counters.estimate());
                     let on_the_way = model.issued.iter().sum::<u64>() - model.seen.iter().sum::<u64>();
                     prop_assert!(estimate >= model.inside() - (model.told.saturating_sub(model.done[1])));

@@ -12,6 +12,6 @@ pub(crate) struct PickFirst;
 
 impl Pick for PickFirst {
     fn pick(&self, field: &Field<'_>, _rng: &mut Rng) -> Option<Choice> {
-        field.next_allowed(0).map(|index| Choice { index, reason: Reason::First })
+        field.nth_allowed(0).map(|index| Choice { index, reason: Reason::First })
     }
 }

@@ -31,7 +31,8 @@ impl RoundRobin {
 impl Pick for RoundRobin {
     fn pick(&self, field: &Field<'_>, _rng: &mut Rng) -> Option<Choice> {
         let turn = self.cursor.0.fetch_add(1, Ordering::Relaxed);
-        let start = turn.checked_rem(field.workers.len())?;
-        field.next_allowed(start).map(|index| Choice { index, reason: Reason::Turn })
+        let place = turn.checked_rem(field.count_allowed())?;
+        // The place among the allowed ones: else whoever stands after a gap would get the gap's turns too.
+        field.nth_allowed(place).map(|index| Choice { index, reason: Reason::Turn })
     }
 }

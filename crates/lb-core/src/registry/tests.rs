@@ -136,6 +136,18 @@ fn a_silent_worker_is_out_after_three_heartbeats() {
 }
 
 #[test]
+fn a_frozen_balancer_does_not_blame_its_workers() {
+    let (mut registry, _) = with(&["a", "b"]);
+    registry.handle_timeout(at(250));
+    registry.handle_timeout(at(9_000));
+    assert_eq!(in_rotation(&mut registry), ["a", "b"], "nobody could be heard");
+    for now in (9_250..=12_250).step_by(250) {
+        registry.handle_timeout(at(now));
+    }
+    assert_eq!(in_rotation(&mut registry), Vec::<String>::new(), "but now they are silent");
+}
+
+#[test]
 fn a_stopping_worker_learns_what_can_still_come_after_it_is_out() {
     let (mut registry, numbers) = with(&["a"]);
     let snapshot = registry.publish().unwrap();

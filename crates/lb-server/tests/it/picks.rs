@@ -117,6 +117,25 @@ async fn the_watched_list_follows_every_change() {
 }
 
 #[tokio::test]
+async fn a_stopping_balancer_never_sends_an_emptied_list() {
+    let mut balancer = Balancer::start(PolicyKind::LeastLoad).await;
+    let _workers = [balancer.worker("a", 4001).await, balancer.worker("b", 4002).await];
+    let mut watchers = Vec::new();
+    for _ in 0..8 {
+        let mut client = LoadBalancerClient::new(balancer.channel.clone());
+        let request = WatchRequest { service: SERVICE.into() };
+        let mut lists = client.watch(request).await.unwrap().into_inner();
+        assert_eq!(lists.message().await.unwrap().unwrap().endpoints.len(), 2);
+        watchers.push(lists);
+    }
+    balancer.stop().await;
+    for mut lists in watchers {
+        let after = lists.message().await;
+        assert!(!matches!(after, Ok(Some(_))), "{after:?}");
+    }
+}
+
+#[tokio::test]
 async fn places_are_limited_and_come_back() {
     let limits = Limits { sessions: 1, watchers: 1 };
     let balancer = Balancer::start_with(PolicyKind::LeastLoad, limits).await;

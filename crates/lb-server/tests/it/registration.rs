@@ -133,7 +133,7 @@ async fn a_worker_is_out_when_its_stream_ends() {
 async fn a_restarted_worker_takes_its_place_at_once() {
     let balancer = Balancer::start(PolicyKind::RoundRobin).await;
     let mut old = balancer.worker("w1", 4001).await;
-    let new = balancer.worker_with(Hello { instance: 2, ..hello("w1", 4001) }).await;
+    let new = balancer.worker_with(Hello { instance: 99, ..hello("w1", 4001) }).await;
     assert_ne!(new.accepted.worker_number, old.accepted.worker_number);
     let status = old.stream.end().await;
     assert_eq!(status.code(), Code::Aborted);

@@ -99,7 +99,7 @@ async fn outcomes_take_the_estimate_back() {
 }
 
 #[tokio::test]
-async fn a_session_that_ends_gives_its_picks_back() {
+async fn calls_of_a_session_that_ended_count_until_the_worker_says_otherwise() {
     let balancer = Balancer::start(PolicyKind::PickFirst).await;
     let mut worker = balancer.worker("a", 4001).await;
     let mut session = Session::open(&balancer).await;
@@ -109,9 +109,9 @@ async fn a_session_that_ends_gives_its_picks_back() {
     drop(say);
     // The balancer ends its half after it has handed over what was open.
     while answers.message().await.unwrap().is_some() {}
-    worker.report_session(0, 0, 0).await;
+    worker.report_session(3, 1, 2).await;
     worker.drain().await;
-    assert_eq!(estimates(&balancer).await, [0]);
+    assert_eq!(estimates(&balancer).await, [2]);
 }
 
 #[tokio::test]
@@ -141,6 +141,30 @@ async fn picks_without_workers_fail_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_pick_out_of_range_fails_alone() {
+    let balancer = Balancer::start(PolicyKind::LeastLoad).await;
+    let _worker = balancer.worker("a", 4001).await;
+    let mut session = Session::open(&balancer).await;
+    let picks = vec![
+        SessionPick { id: 1, affinity_key: "k".repeat(257), ..SessionPick::default() },
+        SessionPick { id: 2, exclude: vec![0; 65], ..SessionPick::default() },
+        SessionPick { id: 3, ..SessionPick::default() },
+    ];
+    session.say(SessionRequest { picks, ..SessionRequest::default() }).await;
+    let answer = session.answer().await.unwrap();
+    assert_eq!(answer.choices.iter().map(|choice| choice.id).collect::<Vec<_>>(), [3]);
+    let failures: Vec<_> =
+        answer.failures.iter().map(|failure| (failure.id, &*failure.message)).collect();
+    assert_eq!(
+        failures,
+        [
+            (1, "affinity_key has 257 bytes: expected at most 256"),
+            (2, "exclude is a list of 65: expected at most 64"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn what_a_session_may_not_say_ends_it() {
     let balancer = Balancer::start(PolicyKind::LeastLoad).await;
     let open = |service: &str| SessionRequest {
@@ -151,16 +175,11 @@ async fn what_a_session_may_not_say_ends_it() {
         picks: vec![SessionPick::default(); count],
         ..SessionRequest::default()
     };
-    let long_key = SessionRequest {
-        picks: vec![SessionPick { affinity_key: "k".repeat(257), ..SessionPick::default() }],
-        ..SessionRequest::default()
-    };
     let cases = [
         (vec![picks(1)], "expected open in the first message"),
         (vec![open("not a service")], "open.service: service name"),
         (vec![open(SERVICE), open(SERVICE)], "open was already said on this session"),
         (vec![open(SERVICE), picks(1025)], "picks is a list of 1025: expected at most 1024"),
-        (vec![open(SERVICE), long_key], "affinity_key has 257 bytes"),
     ];
     for (requests, expected) in cases {
         let mut session = Session::start(&balancer).await;

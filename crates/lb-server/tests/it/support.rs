@@ -220,7 +220,7 @@ async fn beat(say: mpsc::Sender<WorkerMessage>, last: Arc<Mutex<LoadReport>>) {
 pub(crate) fn hello(id: &str, port: u16) -> Hello {
     Hello {
         worker_id: id.into(),
-        instance: 1,
+        instance: port.into(),
         cluster: "test".into(),
         address: format!(":{port}"),
         services: vec![SERVICE.into()],

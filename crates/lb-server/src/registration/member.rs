@@ -1,0 +1,147 @@
+//! A registered worker: its reports go up to the owner, orders come down.
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{debug, warn};
+
+use lb_core::{estimator::LEASE, id::WorkerNumber, registry::Departure};
+use lb_proto::{
+    parse,
+    v1::{
+        DrainAck, LoadReport, StateOrder, WorkerMessage, registry_message::Kind as Answer,
+        worker_message::Kind as Said,
+    },
+};
+
+use super::milliseconds;
+use crate::{
+    owner::{Event, Handle, Order},
+    status::IntoStatus as _,
+};
+
+/// What a worker's stream says next.
+pub(super) enum Next {
+    Answer(Answer),
+    /// The last word.
+    Status(Status),
+    /// Nothing more.
+    End,
+}
+
+/// A registered worker's stream.
+pub(super) struct Member {
+    registered: Registered,
+    said: Streaming<WorkerMessage>,
+    orders: mpsc::Receiver<Order>,
+}
+
+impl Member {
+    pub(super) fn new(
+        registered: Registered,
+        said: Streaming<WorkerMessage>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Self {
+        Self { registered, said, orders }
+    }
+
+    /// Passes reports up until there is something to say.
+    pub(super) async fn next(&mut self) -> Next {
+        loop {
+            let next = tokio::select! {
+                said = self.said.message() => self.hear(said).await,
+                order = self.orders.recv() => Some(self.obey(order)),
+            };
+            if let Some(next) = next {
+                return next;
+            }
+        }
+    }
+
+    async fn hear(&mut self, said: Result<Option<WorkerMessage>, Status>) -> Option<Next> {
+        let kind = match said {
+            Ok(Some(WorkerMessage { kind })) => kind,
+            Ok(None) => return Some(Next::End),
+            Err(error) => {
+                debug!(worker = %self.registered.number, %error, "a worker's stream broke");
+                return Some(Next::End);
+            }
+        };
+        match kind {
+            Some(Said::Report(report)) => self.report(&report).await,
+            Some(Said::Goodbye(_)) => {
+                self.registered.departure = Some(Departure::Goodbye);
+                Some(Next::End)
+            }
+            Some(Said::Hello(_)) => Some(Next::Status(Status::invalid_argument(
+                "hello was already said on this stream",
+            ))),
+            None => Some(Next::Status(Status::invalid_argument(
+                "kind is not set: expected hello, report or goodbye",
+            ))),
+        }
+    }
+
+    async fn report(&mut self, message: &LoadReport) -> Option<Next> {
+        let worker = self.registered.number;
+        match parse::load_report(message) {
+            Ok(report) => {
+                let sent = self.registered.owner.send(Event::Report { worker, report }).await;
+                sent.is_err().then_some(Next::End)
+            }
+            Err(error) => {
+                warn!(%worker, %error, "a load report was refused and its stream ended");
+                Some(Next::Status(error.into_status()))
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Option<Order>) -> Next {
+        match order {
+            Some(Order::State(state)) => {
+                Next::Answer(Answer::Order(StateOrder { state: parse::wire_state(state).into() }))
+            }
+            Some(Order::DrainAck(expected)) => Next::Answer(Answer::DrainAck(DrainAck {
+                picked_expected: expected.picked,
+                session_expected: expected.session,
+                lease_ms: milliseconds(LEASE),
+            })),
+            Some(Order::End(cause)) => {
+                self.registered.departure = None;
+                Next::Status(Status::aborted(format!("this worker is out: {cause}")))
+            }
+            Some(Order::Reject(error)) => Next::Status(error.into_status()),
+            None => Next::Status(Status::resource_exhausted("orders were not taken in time")),
+        }
+    }
+}
+
+/// Tells the owner that a worker is out, however its stream ends, also when its connection is dropped.
+///
+/// Not when the balancer stops: the workers are well, and the last list that clients hold must name them.
+pub(super) struct Registered {
+    owner: Handle,
+    number: WorkerNumber,
+    /// `None`: the owner knows.
+    departure: Option<Departure>,
+    stop: CancellationToken,
+}
+
+impl Registered {
+    /// A departure without a word is a broken stream.
+    pub(super) fn new(owner: Handle, number: WorkerNumber, stop: CancellationToken) -> Self {
+        Self { owner, number, departure: Some(Departure::Broken), stop }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let Some(cause) = self.departure.filter(|_| !self.stop.is_cancelled()) else { return };
+        let event = Event::Closed { worker: self.number, cause };
+        if let Err(event) = self.owner.try_send(event) {
+            let owner = self.owner.clone();
+            // The queue is full: wait for room, off this thread. If the owner has stopped, there is nothing to tell.
+            tokio::spawn(async move { drop(owner.send(event).await) });
+        }
+    }
+}
