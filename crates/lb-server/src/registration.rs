@@ -15,7 +15,7 @@ use tracing::warn;
 
 use lb_core::{
     id::{BalancerId, ClusterName, WorkerNumber},
-    registry::{Departure, HEARTBEAT, Refusal},
+    registry::{HEARTBEAT, Refusal},
 };
 use lb_proto::{
     parse::{self, ParseError},
