@@ -85,6 +85,7 @@ impl Registry for Registration {
 }
 
 /// Where a stream stands between two answers.
+#[expect(clippy::large_enum_variant, reason = "a stream spends its life in the large one")]
 enum Stage {
     /// Nothing has been heard. Boxed, like what happens in it: it is over soon, and should not take up room later.
     New(Box<Newcomer>),
