@@ -1,5 +1,8 @@
+use std::net::SocketAddr;
+
 use super::*;
 use crate::{
+    estimator::Expected,
     load::{RawLoad, TokenCounts},
     snapshot::Wish,
     token::TokenClass,
