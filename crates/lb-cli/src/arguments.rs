@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, demo, discover, drain, pick, policy, run, workers},
+    commands::{bench, demo, discover, drain, pick, policy, report, run, workers},
     context::Common,
 };
 
@@ -38,4 +38,6 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Measure
     Bench(bench::Arguments),
+    /// Make one document of several results of bench run
+    Report(report::Arguments),
 }

@@ -6,6 +6,7 @@ pub(crate) mod discover;
 pub(crate) mod drain;
 pub(crate) mod pick;
 pub(crate) mod policy;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod workers;
 
@@ -35,7 +36,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if json {
+            // A command that was interrupted has printed what was done, and one JSON value is enough.
+            if json && !matches!(failure, Failure::Interrupted) {
                 // If standard output is closed, the exit code still tells.
                 drop(line(&format!("{:#}", failure.json())));
             }
@@ -46,6 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
 
 async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failure> {
     let stop = CancellationToken::new();
+    let reports_what_was_done = matches!(command, Command::Demo(_) | Command::Bench(_));
     let command = async {
         match command {
             Command::Run(arguments) => run::run(&common, arguments).await,
@@ -56,6 +59,7 @@ async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failur
             Command::Drain(arguments) => drain::drain(&common, arguments).await,
             Command::Undrain(arguments) => drain::undrain(&common, arguments).await,
             Command::Demo(arguments) => demo::run(&common, &arguments, &stop).await,
+            Command::Report(arguments) => report::run(&common, &arguments),
             Command::Bench(arguments) => bench::run(&common, &arguments, &stop).await,
         }
     };
@@ -64,7 +68,10 @@ async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failur
         ended = &mut command => return ended,
         _ = tokio::signal::ctrl_c() => stop.cancel(),
     }
-    // Long commands end by themselves now and report what was done. A second Ctrl-C ends at once.
+    if !reports_what_was_done {
+        return Err(Failure::Interrupted);
+    }
+    // These end by themselves now and report what was done. A second Ctrl-C ends at once.
     tokio::select! {
         ended = command => ended.and(Err(Failure::Interrupted)),
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),

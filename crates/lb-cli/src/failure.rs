@@ -13,13 +13,15 @@
 //! | 77 | not permitted |
 //! | 130 | stopped by Ctrl-C |
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode};
 
 use serde_json::json;
 use tonic::{Code, Status};
 
 use lb_client::ConnectError;
 use lb_runtime::exit;
+
+use crate::commands::bench::run::ScenarioError;
 
 /// An argument was refused by whom it was given to.
 const REFUSED: u8 = 65;
@@ -48,6 +50,12 @@ pub(crate) enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// A scenario cannot be run.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// An argument, or a file that was given, cannot be used.
+    #[error("{0}")]
+    Refused(String),
     /// Something on this machine does not work.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -66,6 +74,11 @@ fn describe(status: &Status) -> String {
 }
 
 impl Failure {
+    /// That this file could not be written.
+    pub(crate) fn write(path: &Path, source: std::io::Error) -> Self {
+        Self::Write { path: path.display().to_string(), source }
+    }
+
     /// The exit code for scripts; see the module's table.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -74,7 +87,7 @@ impl Failure {
             Self::Connect(ConnectError::NoBalancer { .. } | ConnectError::Discovery(_)) => {
                 exit::UNAVAILABLE
             }
-            Self::Connect(_) => REFUSED,
+            Self::Connect(_) | Self::Scenario(_) | Self::Refused(_) => REFUSED,
             Self::Status(status) => status_exit_code(status.code()),
             Self::Write { .. } => exit::CANTCREAT,
             Self::Other(_) => exit::SOFTWARE,
@@ -87,7 +100,9 @@ impl Failure {
         let code = match self {
             Self::Status(status) => code_name(status.code()),
             Self::Connect(ConnectError::NoBalancer { .. }) => "UNAVAILABLE",
-            Self::Connect(_) | Self::Usage(_) => "INVALID_ARGUMENT",
+            Self::Connect(_) | Self::Usage(_) | Self::Scenario(_) | Self::Refused(_) => {
+                "INVALID_ARGUMENT"
+            }
             Self::Write { .. } | Self::Other(_) => "INTERNAL",
             Self::Interrupted => "CANCELLED",
         };

@@ -8,11 +8,15 @@ mod arguments;
 mod commands;
 mod context;
 mod embedded;
+mod environment;
 mod failure;
 mod fleet;
 pub mod load;
+mod outcome;
 mod output;
+mod progress;
 pub mod report;
+mod workload;
 
 use std::process::ExitCode;
 

@@ -22,7 +22,9 @@ mod target;
 mod usage;
 
 pub use self::histogram::{CdfPoint, ResponseTimes};
-pub use self::plan::{End, MAX_CLIENTS, MAX_OUTSTANDING, Plan, PlanError, Shape, Spacing};
+pub use self::plan::{
+    End, MAX_CLIENTS, MAX_OUTSTANDING, Plan, PlanError, RateChange, Shape, Spacing,
+};
 pub use self::result::{Pace, RunResult, UtilisationSample, WorkerUse};
 pub use self::run::{Progress, run};
 pub use self::target::{Outcome, Sample, Target};

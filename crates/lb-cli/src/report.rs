@@ -8,15 +8,19 @@
 mod html;
 mod notes;
 mod plot;
+mod spread;
+mod spread_table;
 mod table;
 mod text;
-mod units;
+pub(crate) mod units;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::load::RunResult;
+
+pub use self::spread::{Range, Spread, TimeRanges, middle};
 
 /// What was measured, where, and what came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,8 +31,12 @@ pub struct Report {
     pub description: String,
     /// Where it was measured.
     pub environment: Environment,
-    /// One result for each policy, in the order in which they are shown.
+    /// One result for each policy, in the order in which they are shown. Where each was repeated, the
+    /// repeat in the middle.
     pub runs: Vec<RunResult>,
+    /// Where runs were repeated: all repeats of each, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spreads: Vec<Spread>,
 }
 
 /// Where and how a report came about.
@@ -65,9 +73,14 @@ pub enum ReportError {
 
 impl Report {
     /// The table for a terminal of so many columns, with notes below it. Ids that do not fit are
-    /// shortened; below about 95 columns the table is as narrow as it gets.
+    /// shortened; below about 95 columns the table is as narrow as it gets. Repeated runs have tables of
+    /// their own, which are as wide as they need to be.
     pub fn table(&self, width: usize) -> String {
-        table::render(&self.runs, width)
+        if self.spreads.is_empty() {
+            table::render(&self.runs, width)
+        } else {
+            spread_table::render(&self.spreads, &self.runs)
+        }
     }
 
     /// The page, as the text of one HTML file.

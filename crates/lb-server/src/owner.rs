@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, MissedTickBehavior, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -32,6 +32,11 @@ const EVENT_QUEUE: usize = 4096;
 
 /// Events handled between two snapshots: a thousand workers that join at once cost a few snapshots, not a thousand.
 const EVENT_BATCH: usize = 256;
+
+/// How long nothing is published after a snapshot, in times of what it took to make. At ten thousand workers
+/// that is some milliseconds; when that many join, most of the time goes into letting them in and not into snapshots
+/// that the next one replaces.
+const REST: u32 = 3;
 
 /// Orders waiting for one worker's stream. There are three kinds and each is rare; a stream that does not take
 /// this many is stuck.
@@ -154,6 +159,8 @@ pub(crate) struct Owner {
     changes: watch::Sender<Arc<Snapshot>>,
     notices: broadcast::Sender<Notice>,
     origin: Instant,
+    /// Nothing is published earlier.
+    rest_until: Instant,
 }
 
 impl Owner {
@@ -173,7 +180,10 @@ impl Owner {
         };
         let streams = BTreeMap::new();
         let origin = Instant::now();
-        (Self { registry, events, streams, snapshot, changes, notices, origin }, handle)
+        let rest_until = origin;
+        let owner =
+            Self { registry, events, streams, snapshot, changes, notices, origin, rest_until };
+        (owner, handle)
     }
 
     /// Runs until every [`Handle`] is gone. `alive` is called once in every turn: at each event and at each tick.
@@ -181,6 +191,7 @@ impl Owner {
         let mut batch = Vec::with_capacity(EVENT_BATCH);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut resting = false;
         loop {
             tokio::select! {
                 // Events first: after a pause, the reports that wait tell who is well before the tick asks.
@@ -193,9 +204,13 @@ impl Owner {
                     batch.drain(..).for_each(|event| self.handle(event, now));
                 }
                 _ = ticks.tick() => self.registry.handle_timeout(self.now()),
+                () = sleep_until(self.rest_until), if resting => {}
             }
-            self.publish();
-            self.carry_out();
+            resting = Instant::now() < self.rest_until;
+            if !resting {
+                self.publish();
+                self.carry_out();
+            }
             alive();
         }
     }
@@ -254,9 +269,12 @@ impl Owner {
     }
 
     fn publish(&mut self) {
+        let begun = Instant::now();
         if let Some(snapshot) = self.registry.publish() {
             self.snapshot.store(Arc::clone(&snapshot));
-            self.changes.send_replace(snapshot);
+            // The one before is freed here, if nobody reads it any more, which takes as long as making one.
+            drop(self.changes.send_replace(snapshot));
+            self.rest_until = Instant::now() + begun.elapsed() * REST;
         }
     }
 

@@ -9,12 +9,14 @@ mod cancel;
 mod factorial;
 mod primes;
 mod service;
+mod slowdown;
 mod sum;
 mod task;
 
 pub use self::{
     cancel::{Cancel, Cancelled},
     service::{ComputeService, RESULT_LIMIT},
+    slowdown::{Slowdown, SlowdownError},
     task::{
         BURN_LIMIT, FACTORIAL_LIMIT, PAYLOAD_LIMIT, PRIMES_LIMIT, SLEEP_LIMIT, SUM_LIMIT, Task,
         TaskError, Value,

@@ -78,6 +78,10 @@ pub struct Arguments {
     #[arg(long = "drain-timeout", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_timeout_s: Option<u32>,
+    /// Take so many times as long over sleep and burn, 0.1 to 100: tries unequal machines on equal ones
+    #[arg(long, value_name = "FACTOR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slowdown: Option<f64>,
     /// What to log: error, warn, info, debug, trace, or a filter
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +155,8 @@ async fn serve(
     let signals = Signals::install()?;
     let shutdown = signals.shutdown();
     let worker = raw.builder().build()?;
-    let compute = ComputeServer::new(ComputeService::new(worker.id().clone()));
+    let compute =
+        ComputeServer::new(ComputeService::new(worker.id().clone()).slowdown(raw.slowdown));
     let status = format!("worker {} on {}", worker.id(), worker.address());
     let _service = spawn(tell_systemd(worker.readiness(), status, shutdown.clone()));
     let _watchdog = spawn(watchdog::feed(worker.address()));

@@ -5,7 +5,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{context::Common, failure::Failure};
 
+mod fleet;
 mod pick;
+pub(crate) mod run;
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -16,8 +18,12 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Response times under several policies, on workers that it starts: a scenario, or what the flags say
+    Run(Box<run::Arguments>),
     /// The cost of a pick on the wire: unary and over a session, one at a time and many at once
     Pick(pick::Arguments),
+    /// What many connected workers cost the balancer: CPU, memory, and the time of picks beside them
+    Fleet(fleet::Arguments),
 }
 
 pub(crate) async fn run(
@@ -26,6 +32,8 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     match &arguments.what {
+        What::Run(arguments) => run::run(common, arguments, stop).await,
         What::Pick(arguments) => pick::run(common, arguments, stop).await,
+        What::Fleet(arguments) => fleet::run(common, arguments, stop).await,
     }
 }

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -17,17 +16,15 @@ use lb_proto::v1::{SetPolicyRequest, admin_client::AdminClient};
 
 use crate::{
     context::Common,
+    environment,
     failure::Failure,
     fleet::{Fleet, WorkerPlan},
-    load::{self, End, Plan, Progress, RunResult, Shape},
+    load::{self, End, Plan, RunResult, Shape},
     output::{line, note},
+    progress::Bar,
     report::Report,
+    workload::{self, AdminProbe, Distribution, Task, Tasks},
 };
-
-pub(crate) mod environment;
-mod workload;
-
-use workload::{AdminProbe, Tasks};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -52,6 +49,9 @@ const SLOTS: [u32; 4] = [4, 2, 8, 1];
 /// What the demo compares.
 const POLICIES: [PolicyKind; 3] =
     [PolicyKind::PickFirst, PolicyKind::RoundRobin, PolicyKind::LeastLoad];
+
+/// The same tasks in every demo.
+const SEED: u64 = 1;
 
 /// Width of the table, in columns.
 const WIDTH: usize = 110;
@@ -80,7 +80,7 @@ pub(crate) async fn run(
 fn plan(number: usize, slots: u32, arguments: &Arguments) -> WorkerPlan {
     // Every client may wait at one worker: pick_first sends them all to the first.
     let queue = u32::try_from(arguments.clients).unwrap_or(u32::MAX);
-    WorkerPlan { id: format!("w{number}"), slots, queue }
+    WorkerPlan { id: format!("w{number}"), slots, queue, slowdown: 1.0 }
 }
 
 async fn measure(
@@ -112,21 +112,13 @@ async fn one_run(
     let shape = Shape::Closed { clients: arguments.clients };
     let plan = Plan::new(policy.name(), shape, End::Requests(arguments.requests))
         .map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
-    let bar = progress_bar(policy, arguments.requests);
-    let target = Tasks::new(channel.clone(), arguments.task);
+    let bar = Bar::new(policy.name());
+    let task = Task::Sleep(arguments.task);
+    let target = Tasks::new(channel.clone(), task, Distribution::Exponential, SEED);
     let probe = AdminProbe::new(admin.clone());
-    let show = |progress: Progress| bar.set_position(progress.done);
-    let result = load::run(&plan, target, probe, stop, show).await;
+    let result = load::run(&plan, target, probe, stop, |progress| bar.show(progress)).await;
     bar.finish();
     Ok(result)
-}
-
-fn progress_bar(policy: PolicyKind, requests: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{prefix:>11} {wide_bar} {pos}/{len} calls, {per_sec}, {eta} left",
-    );
-    let bar = ProgressBar::new(requests).with_prefix(policy.name());
-    bar.with_style(style.expect("the template is sound"))
 }
 
 fn report(arguments: &Arguments, runs: Vec<RunResult>) -> Report {
@@ -145,13 +137,14 @@ fn report(arguments: &Arguments, runs: Vec<RunResult>) -> Report {
         description,
         environment: environment::describe(),
         runs,
+        spreads: Vec::new(),
     }
 }
 
 fn show(common: &Common, arguments: &Arguments, report: &Report) -> Result<(), Failure> {
     let path = &arguments.report;
     let page = report.html().context("cannot make the report")?;
-    std::fs::write(path, page).map_err(|source| write_failure(path, source))?;
+    std::fs::write(path, page).map_err(|source| Failure::write(path, source))?;
     let shown = path.canonicalize().unwrap_or_else(|_| path.clone());
     if common.printer().is_json() {
         let json = report.json().context("cannot make the report")?;
@@ -165,9 +158,5 @@ fn show(common: &Common, arguments: &Arguments, report: &Report) -> Result<(), F
 /// Finds out before the work, not after it.
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).map_err(|source| write_failure(path, source))
-}
-
-fn write_failure(path: &Path, source: std::io::Error) -> Failure {
-    Failure::Write { path: path.display().to_string(), source }
+    opened.map(drop).map_err(|source| Failure::write(path, source))
 }

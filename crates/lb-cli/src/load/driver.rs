@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::histogram::Times;
-use super::plan::{End, MAX_OUTSTANDING, Plan, Shape, Spacing};
+use super::plan::{End, MAX_OUTSTANDING, Plan, RateChange, Shape, Spacing};
 use super::result::Pace;
 use super::target::{Sample, Target};
 
@@ -51,7 +51,7 @@ impl<T: Target> Driver<T> {
         match plan.shape() {
             Shape::Closed { clients } => self.closed(clients, plan.end()).await,
             Shape::Open { rate_per_second, spacing } => {
-                let arrivals = Arrivals::new(rate_per_second, spacing);
+                let arrivals = Arrivals::new(rate_per_second, plan.rate_changes(), spacing);
                 self.open(arrivals, plan.end()).await
             }
         }
@@ -120,7 +120,7 @@ impl<T: Target> Driver<T> {
         while let Some(ended) = tasks.join_next().await {
             abandoned += u64::from(unwound(ended));
         }
-        Driven { abandoned, pace: Some(starts.pace(arrivals.rate_per_second, starting)) }
+        Driven { abandoned, pace: Some(starts.pace(arrivals.intended_per_second(), starting)) }
     }
 
     /// One call, timed from `due`. True when it was abandoned.
@@ -157,40 +157,68 @@ fn unwound(ended: Result<bool, JoinError>) -> bool {
     }
 }
 
+/// A time of one rate.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    start_seconds: f64,
+    rate_per_second: f64,
+    /// Calls expected before it begins.
+    calls_before: f64,
+}
+
 /// When the calls of an open loop are due.
 #[derive(Debug)]
 struct Arrivals {
-    rate_per_second: f64,
+    /// At least one, in order.
+    phases: Vec<Phase>,
     random: Option<fastrand::Rng>,
     arrived: u64,
+    /// Expected calls until the last arrival: gaps are drawn as if the rate were 1.
+    calls: f64,
     due_seconds: f64,
 }
 
 impl Arrivals {
-    fn new(rate_per_second: f64, spacing: Spacing) -> Self {
-        Self {
-            rate_per_second,
-            random: match spacing {
-                Spacing::Constant => None,
-                Spacing::Poisson { seed } => Some(fastrand::Rng::with_seed(seed)),
-            },
-            arrived: 0,
-            due_seconds: 0.0,
+    fn new(rate_per_second: f64, changes: &[RateChange], spacing: Spacing) -> Self {
+        let mut phases = vec![Phase { start_seconds: 0.0, rate_per_second, calls_before: 0.0 }];
+        for change in changes {
+            let last = phases[phases.len() - 1];
+            let start_seconds = change.at.as_secs_f64();
+            let calls = (start_seconds - last.start_seconds) * last.rate_per_second;
+            let calls_before = last.calls_before + calls;
+            let rate_per_second = change.rate_per_second;
+            phases.push(Phase { start_seconds, rate_per_second, calls_before });
         }
+        let random = match spacing {
+            Spacing::Constant => None,
+            Spacing::Poisson { seed } => Some(fastrand::Rng::with_seed(seed)),
+        };
+        Self { phases, random, arrived: 0, calls: 0.0, due_seconds: 0.0 }
     }
 
     /// When the next call is due, from the beginning.
     fn advance(&mut self) -> Duration {
         match &mut self.random {
-            // Multiplied, not added up: no error grows over a million gaps.
-            None => self.due_seconds = self.arrived as f64 / self.rate_per_second,
-            Some(random) => {
-                // 1 - [0, 1) is never 0, whose logarithm is none.
-                self.due_seconds -= (1.0 - random.f64()).ln() / self.rate_per_second;
-            }
+            None => self.calls = self.arrived as f64,
+            // 1 - [0, 1) is never 0, whose logarithm is none.
+            Some(random) => self.calls -= (1.0 - random.f64()).ln(),
         }
         self.arrived += 1;
+        // Multiplied from the phase's start, not added up: no error grows over a million gaps.
+        let begun = self.phases.iter().rfind(|phase| phase.calls_before <= self.calls);
+        let phase = begun.unwrap_or(&self.phases[0]);
+        self.due_seconds =
+            phase.start_seconds + (self.calls - phase.calls_before) / phase.rate_per_second;
         Duration::from_secs_f64(self.due_seconds)
+    }
+
+    /// The rate asked for: the mean one, when it changed.
+    fn intended_per_second(&self) -> f64 {
+        match self.phases.as_slice() {
+            [only] => only.rate_per_second,
+            _ if self.due_seconds > 0.0 => self.calls / self.due_seconds,
+            _ => self.phases[0].rate_per_second,
+        }
     }
 }
 
@@ -235,7 +263,7 @@ mod tests {
     #[test]
     fn poisson_arrivals_have_the_rate_and_repeat() {
         let last = |seed| {
-            let mut arrivals = Arrivals::new(1000.0, Spacing::Poisson { seed });
+            let mut arrivals = Arrivals::new(1000.0, &[], Spacing::Poisson { seed });
             (0..100_000).map(|_| arrivals.advance()).last().unwrap()
         };
         assert_eq!(last(1), last(1));
@@ -246,9 +274,25 @@ mod tests {
 
     #[test]
     fn constant_arrivals_do_not_drift() {
-        let mut arrivals = Arrivals::new(300.0, Spacing::Constant);
+        let mut arrivals = Arrivals::new(300.0, &[], Spacing::Constant);
         assert_eq!(arrivals.advance(), Duration::ZERO);
         let last = (0..300_000).map(|_| arrivals.advance()).last().unwrap();
         assert_eq!(last, Duration::from_secs(1000));
+    }
+    #[test]
+    fn a_burst_comes_when_it_should() {
+        let change =
+            |at, rate_per_second| RateChange { at: Duration::from_secs(at), rate_per_second };
+        let changes = [change(3, 1000.0), change(4, 10.0)];
+        for spacing in [Spacing::Constant, Spacing::Poisson { seed: 5 }] {
+            let mut arrivals = Arrivals::new(10.0, &changes, spacing);
+            let due: Vec<f64> = (0..1200).map(|_| arrivals.advance().as_secs_f64()).collect();
+            assert!(due.is_sorted());
+            let within = |from, to| due.iter().filter(|at| (from..to).contains(*at)).count();
+            assert!((20..=42).contains(&within(0.0, 3.0)), "{spacing:?}");
+            assert!((900..=1100).contains(&within(3.0, 4.0)), "{spacing:?}");
+            assert!((70..=130).contains(&within(4.0, 14.0)), "{spacing:?}");
+            assert!((30.0..120.0).contains(&arrivals.intended_per_second()));
+        }
     }
 }

@@ -57,17 +57,27 @@ pub enum End {
     Elapsed(Duration),
 }
 
+/// From a moment on, calls arrive at another rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateChange {
+    /// Since the run began.
+    pub at: Duration,
+    /// Above 0, at most a million.
+    pub rate_per_second: f64,
+}
+
 /// A checked plan of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     name: String,
     shape: Shape,
     end: End,
+    rate_changes: Vec<RateChange>,
     reading_interval: Duration,
 }
 
 /// Why a plan cannot be run.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum PlanError {
     /// Nobody, or a crowd, would call.
     #[error("clients is {0}, expected 1 to {MAX_CLIENTS}")]
@@ -75,6 +85,12 @@ pub enum PlanError {
     /// The rate is no rate.
     #[error("rate is {0} calls/s, expected more than 0 and at most {MAX_RATE_PER_SECOND}")]
     Rate(f64),
+    /// A closed loop has no rate that could change.
+    #[error("a closed loop has no rate: expected no changes of it")]
+    ClosedRateChange,
+    /// Changes out of order.
+    #[error("the rate changes at {0:?}, expected later than the change before")]
+    RateChangeOrder(Duration),
     /// No call would be made.
     #[error("requests is 0, expected at least 1")]
     NoRequests,
@@ -102,12 +118,8 @@ impl Plan {
             Shape::Closed { clients } if clients == 0 || clients > MAX_CLIENTS => {
                 return Err(PlanError::Clients(clients));
             }
-            Shape::Open { rate_per_second, .. }
-                if !(rate_per_second > 0.0 && rate_per_second <= MAX_RATE_PER_SECOND) =>
-            {
-                return Err(PlanError::Rate(rate_per_second));
-            }
-            Shape::Closed { .. } | Shape::Open { .. } => {}
+            Shape::Open { rate_per_second, .. } => check_rate(rate_per_second)?,
+            Shape::Closed { .. } => {}
         }
         match end {
             End::Requests(0) => return Err(PlanError::NoRequests),
@@ -116,7 +128,28 @@ impl Plan {
             }
             End::Requests(_) | End::Elapsed(_) => {}
         }
-        Ok(Self { name: name.into(), shape, end, reading_interval: READING_INTERVAL })
+        let rate_changes = Vec::new();
+        Ok(Self { name: name.into(), shape, end, rate_changes, reading_interval: READING_INTERVAL })
+    }
+
+    /// The same, with another rate from each of these moments on.
+    ///
+    /// # Errors
+    /// When the plan is a closed loop, a rate is out of range, or the changes are out of order.
+    pub fn with_rate_changes(mut self, changes: Vec<RateChange>) -> Result<Self, PlanError> {
+        if matches!(self.shape, Shape::Closed { .. }) && !changes.is_empty() {
+            return Err(PlanError::ClosedRateChange);
+        }
+        let mut last = Duration::ZERO;
+        for change in &changes {
+            check_rate(change.rate_per_second)?;
+            if change.at <= last {
+                return Err(PlanError::RateChangeOrder(change.at));
+            }
+            last = change.at;
+        }
+        self.rate_changes = changes;
+        Ok(self)
     }
 
     /// The same, reading the workers this often. 250 ms unless told.
@@ -146,6 +179,11 @@ impl Plan {
         self.end
     }
 
+    /// Changes of the rate, in order.
+    pub fn rate_changes(&self) -> &[RateChange] {
+        &self.rate_changes
+    }
+
     /// Time between two readings of the workers.
     pub fn reading_interval(&self) -> Duration {
         self.reading_interval
@@ -163,11 +201,21 @@ impl Plan {
                 format!("open loop, {rate_per_second} calls/s, Poisson arrivals (seed {seed})")
             }
         };
+        let changes = self.rate_changes.iter();
+        let changes = changes
+            .map(|change| format!(", from {:?} on {} calls/s", change.at, change.rate_per_second));
+        let shape = shape + &changes.collect::<String>();
         match self.end {
             End::Requests(requests) => format!("{shape}, {requests} requests"),
             End::Elapsed(time) => format!("{shape}, {time:?}"),
         }
     }
+}
+
+fn check_rate(rate_per_second: f64) -> Result<(), PlanError> {
+    // Not a number is in no range.
+    let valid = rate_per_second > 0.0 && rate_per_second <= MAX_RATE_PER_SECOND;
+    if valid { Ok(()) } else { Err(PlanError::Rate(rate_per_second)) }
 }
 
 #[cfg(test)]
@@ -183,6 +231,28 @@ mod tests {
         let shape = Shape::Open { rate_per_second: 250.0, spacing: Spacing::Poisson { seed: 7 } };
         let plan = Plan::new("x", shape, End::Elapsed(Duration::from_secs(5))).unwrap();
         assert_eq!(plan.describe(), "open loop, 250 calls/s, Poisson arrivals (seed 7), 5s");
+    }
+
+    #[test]
+    fn rates_change_in_order_and_only_where_there_is_one() {
+        let shape = Shape::Open { rate_per_second: 100.0, spacing: Spacing::Constant };
+        let open = Plan::new("x", shape, End::Requests(10)).unwrap();
+        let change =
+            |at, rate_per_second| RateChange { at: Duration::from_secs(at), rate_per_second };
+        let changed = open.clone().with_rate_changes(vec![change(3, 500.0), change(4, 100.0)]);
+        assert_eq!(
+            changed.unwrap().describe(),
+            "open loop, 100 calls/s, evenly spaced, from 3s on 500 calls/s, from 4s on 100 calls/s, \
+             10 requests"
+        );
+        let refused = |changes| open.clone().with_rate_changes(changes).unwrap_err().to_string();
+        assert!(
+            refused(vec![change(3, 1.0), change(3, 2.0)]).starts_with("the rate changes at 3s")
+        );
+        assert!(refused(vec![change(3, 0.0)]).starts_with("rate is 0"));
+        let closed = Plan::new("x", CLOSED, End::Requests(10)).unwrap();
+        let error = closed.with_rate_changes(vec![change(3, 1.0)]).unwrap_err();
+        assert_eq!(error, PlanError::ClosedRateChange);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) struct Recorder {
     failures: BTreeMap<String, u64>,
     workers: BTreeMap<String, WorkerCalls>,
     response: Times,
+    pick: Times,
     queued: Times,
     service: Times,
 }
@@ -54,6 +55,7 @@ impl Recorder {
             failures: BTreeMap::new(),
             workers: BTreeMap::new(),
             response: Times::new(),
+            pick: Times::new(),
             queued: Times::new(),
             service: Times::new(),
         }
@@ -82,6 +84,9 @@ impl Recorder {
             }
         };
         self.failed += failed;
+        if let Some(pick) = sample.pick {
+            self.pick.record(pick);
+        }
         if let Some(queued) = sample.queued {
             self.queued.record(queued);
         }
@@ -101,6 +106,7 @@ impl Recorder {
         let answered = self.requests - self.failed;
         let throughput_per_second =
             if elapsed_seconds > 0.0 { answered as f64 / elapsed_seconds } else { 0.0 };
+        let trusted = !ending.pace.as_ref().is_some_and(Pace::is_generators_fault);
         RunResult {
             name: plan.name().to_owned(),
             load: plan.describe(),
@@ -110,8 +116,9 @@ impl Recorder {
             cancelled: ending.cancelled,
             abandoned: ending.abandoned,
             throughput_per_second,
-            response: self.response.summary(),
-            response_cdf: self.response.cdf(),
+            response: self.response.summary().filter(|_| trusted),
+            response_cdf: if trusted { self.response.cdf() } else { Vec::new() },
+            pick: self.pick.summary(),
             queued: self.queued.summary(),
             service: self.service.summary(),
             workers: worker_uses(self.workers, &ending.seen),

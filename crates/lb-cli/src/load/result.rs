@@ -25,10 +25,15 @@ pub struct RunResult {
     pub abandoned: u64,
     /// Calls answered well, per second of the run.
     pub throughput_per_second: f64,
-    /// Response times of the calls answered well; `None` when there was none.
+    /// Response times of the calls answered well; `None` when there was none, or when the generator
+    /// itself did not keep the rate: then they would be its own and not the system's.
     pub response: Option<ResponseTimes>,
     /// Their distribution, for plotting. Empty when there was none.
     pub response_cdf: Vec<CdfPoint>,
+    /// Time the calls waited for a worker to be picked, as far as the target told. A part of the
+    /// response time.
+    #[serde(default)]
+    pub pick: Option<ResponseTimes>,
     /// Time the calls waited in the worker for a slot, as far as workers told.
     pub queued: Option<ResponseTimes>,
     /// Time they spent in the slot, as far as workers told.
@@ -102,7 +107,14 @@ pub struct Pace {
     pub held_starts: u64,
     /// How long after its due time a call was begun. Up to 1 ms is the resolution of the timer.
     pub start_delay: Option<ResponseTimes>,
-    /// False when more than 1 % of the calls were begun late. Response times hold nevertheless:
-    /// they count from when the calls were due.
+    /// False when more than 1 % of the calls were begun late.
     pub kept: bool,
+}
+
+impl Pace {
+    /// Whether the calls were late because the generator was slow, and not because too many of them
+    /// were outstanding at the target. Response times then say nothing about the target.
+    pub fn is_generators_fault(&self) -> bool {
+        !self.kept && self.held_starts == 0
+    }
 }

@@ -27,6 +27,8 @@ pub struct Sample {
     pub worker_id: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Time it waited for a worker to be picked, a part of the response time.
+    pub pick: Option<Duration>,
     /// Time it waited in the worker for a slot, as the worker says.
     pub queued: Option<Duration>,
     /// Time it spent in the slot, as the worker says.
@@ -36,7 +38,7 @@ pub struct Sample {
 impl Sample {
     /// A call that was answered.
     pub fn ok() -> Self {
-        Self { worker_id: None, outcome: Outcome::Ok, queued: None, service: None }
+        Self { worker_id: None, outcome: Outcome::Ok, pick: None, queued: None, service: None }
     }
 
     /// A call that failed with the status of this name.
@@ -48,6 +50,13 @@ impl Sample {
     #[must_use]
     pub fn on_worker(mut self, worker_id: impl Into<String>) -> Self {
         self.worker_id = Some(worker_id.into());
+        self
+    }
+
+    /// The same, after so long a wait for the pick.
+    #[must_use]
+    pub fn with_pick(mut self, pick: Duration) -> Self {
+        self.pick = Some(pick);
         self
     }
 

@@ -52,6 +52,9 @@ pub struct WorkerReading {
     /// Integral of running calls over time since the worker started, in slot-seconds. Starts again
     /// from 0 when the worker does.
     pub busy_seconds: f64,
+    /// How long ago the worker said so. Workers report changes within milliseconds, so since then as
+    /// many slots have been busy as then.
+    pub age: Duration,
 }
 
 /// What is known of one worker so far.
@@ -59,6 +62,8 @@ pub struct WorkerReading {
 struct Counters {
     slots: u32,
     last_busy_seconds: f64,
+    /// With what has been added since the worker said so.
+    last_busy_now: f64,
     last_at: Instant,
     /// Since the first reading, in slot-seconds.
     busy: f64,
@@ -128,19 +133,20 @@ impl<P: Probe> Usage<P> {
         let counters = self.counters.entry(reading.worker_id.clone()).or_insert(Counters {
             slots: reading.slots,
             last_busy_seconds: reading.busy_seconds,
+            last_busy_now: reading.busy_now(),
             last_at: now,
             busy: 0.0,
             possible: 0.0,
         });
         let utilisation = counters.advance(&reading, now);
         self.samples.push(UtilisationSample {
-            at_seconds: now.duration_since(self.started).as_secs_f64(),
+            at_seconds: rounded(now.duration_since(self.started).as_secs_f64()),
             worker_id: reading.worker_id,
             slots: reading.slots,
             in_flight: reading.in_flight,
             busy_slots: reading.busy_slots,
-            utilisation,
-            cpu: reading.cpu,
+            utilisation: utilisation.map(rounded),
+            cpu: rounded(reading.cpu),
         });
     }
 
@@ -166,18 +172,26 @@ impl<P: Probe> Usage<P> {
     }
 }
 
+impl WorkerReading {
+    /// The integral up to this moment.
+    fn busy_now(&self) -> f64 {
+        self.busy_seconds + f64::from(self.busy_slots) * self.age.as_secs_f64()
+    }
+}
+
 impl Counters {
     /// Takes in one more reading; answers the utilisation since the last.
     fn advance(&mut self, reading: &WorkerReading, now: Instant) -> Option<f64> {
         // A counter that fell belongs to a worker that restarted: what it shows is all new.
-        let busy = if reading.busy_seconds >= self.last_busy_seconds {
-            reading.busy_seconds - self.last_busy_seconds
-        } else {
-            reading.busy_seconds
-        };
+        let restarted = reading.busy_seconds < self.last_busy_seconds;
+        let before = if restarted { 0.0 } else { self.last_busy_now };
+        // What was added to an old report may have been a little too much.
+        let busy_now = reading.busy_now().max(before);
+        let busy = busy_now - before;
         let possible = now.duration_since(self.last_at).as_secs_f64() * f64::from(reading.slots);
         self.slots = reading.slots;
         self.last_busy_seconds = reading.busy_seconds;
+        self.last_busy_now = busy_now;
         self.last_at = now;
         self.busy += busy;
         self.possible += possible;
@@ -187,6 +201,11 @@ impl Counters {
     fn utilisation(&self) -> Option<f64> {
         part(self.busy, self.possible)
     }
+}
+
+/// To a thousandth: finer is noise, and result files are full of samples.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 /// The worker's report and our clock are some milliseconds apart, hence the upper bound.
@@ -206,6 +225,7 @@ mod tests {
             busy_slots: 2,
             cpu: 0.5,
             busy_seconds,
+            age: Duration::ZERO,
         }
     }
 
@@ -240,6 +260,33 @@ mod tests {
         assert_eq!(seen.samples.len(), 11, "start, nine ticks, end");
         assert_eq!(seen.samples[0].utilisation, None);
         assert!((seen.samples[10].at_seconds - 0.95).abs() < 1e-9);
+    }
+
+    /// All of two slots are busy all the time; the worker has no change to report but once a second.
+    struct RarelyHeard(Instant);
+
+    impl Probe for RarelyHeard {
+        async fn read(&mut self) -> Vec<WorkerReading> {
+            let said_at = self.0.elapsed().as_secs();
+            let age = self.0.elapsed().saturating_sub(Duration::from_secs(said_at));
+            vec![WorkerReading { age, ..reading(2, said_at as f64 * 2.0) }]
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_report_is_carried_on() {
+        let born = Instant::now() - Duration::from_millis(700);
+        let usage = Usage::begin(RarelyHeard(born), Duration::from_millis(100)).await;
+        let finished = CancellationToken::new();
+        let following = tokio::spawn(usage.follow(finished.clone()));
+        tokio::time::sleep(Duration::from_millis(950)).await;
+        finished.cancel();
+        let seen = following.await.unwrap();
+        let utilisation = seen.samples.iter().filter_map(|sample| sample.utilisation);
+        assert!(utilisation.clone().count() > 9);
+        for part in utilisation.chain(seen.workers["w1"].1) {
+            assert!((part - 1.0).abs() < 1e-6, "{part}");
+        }
     }
 
     /// Never answers.

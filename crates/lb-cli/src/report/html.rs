@@ -6,13 +6,15 @@ use std::fmt::Write as _;
 
 use crate::load::{ResponseTimes, RunResult};
 
-use super::notes::{headline, notes};
+use super::notes::{headline, notes, notes_of_spreads};
 use super::plot::{self, Drawing, Figure, Key, Mark};
 use super::text::escaped;
 use super::units::{
     NOTHING, count, duration, duration_or_nothing, percent, percent_or_nothing, rate,
 };
 use super::{Environment, Report, ReportError};
+
+mod spreads;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -31,23 +33,28 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
          <h2>How it was measured</h2>\n{environment}</main>\n</body>\n</html>\n",
         description = escaped(&report.description),
         date = escaped(&report.environment.date),
-        headline = headline_paragraph(&report.runs),
-        runs = runs_table(&report.runs),
-        notes = notes_list(&report.runs),
+        headline = headline_paragraph(report),
+        runs = results_table(report),
+        notes = notes_list(report),
         cut = cut_short(&report.runs),
         workers = workers_table(&report.runs),
         environment = environment(&report.environment, &report.runs),
     ))
 }
 
-fn headline_paragraph(runs: &[RunResult]) -> String {
-    headline(runs).map_or(String::new(), |headline| {
+fn headline_paragraph(report: &Report) -> String {
+    headline(report).map_or(String::new(), |headline| {
         format!("<p class=\"headline\">{}</p>\n", escaped(&headline))
     })
 }
 
-fn notes_list(runs: &[RunResult]) -> String {
-    let items = concat(notes(runs), |note| format!("<li>{}</li>\n", escaped(&note)));
+fn notes_list(report: &Report) -> String {
+    let notes = if report.spreads.is_empty() {
+        notes(&report.runs)
+    } else {
+        notes_of_spreads(&report.spreads)
+    };
+    let items = concat(notes, |note| format!("<li>{}</li>\n", escaped(&note)));
     if items.is_empty() {
         return items;
     }
@@ -61,6 +68,14 @@ fn cut_short(runs: &[RunResult]) -> String {
     }
     let (shown, all) = (plot::MAX_RUNS, runs.len());
     format!("<p>The first {shown} of {all} runs; the tables have them all.</p>\n")
+}
+
+fn results_table(report: &Report) -> String {
+    if report.spreads.is_empty() {
+        runs_table(&report.runs)
+    } else {
+        spreads::table(&report.spreads)
+    }
 }
 
 /// One row for each run.
@@ -78,6 +93,8 @@ fn runs_table(runs: &[RunResult]) -> String {
             time(|times| times.p99_us as f64),
             time(|times| times.p999_us as f64),
             time(|times| times.max_us as f64),
+            duration_or_nothing(run.pick.as_ref().map(|times| times.p50_us as f64)),
+            duration_or_nothing(run.pick.as_ref().map(|times| times.p99_us as f64)),
             rate(run.throughput_per_second),
             duration(run.elapsed_seconds * 1e6),
         ];
@@ -86,7 +103,7 @@ fn runs_table(runs: &[RunResult]) -> String {
     format!(
         "<div class=\"scroll\"><table>\n<thead><tr><th>policy</th><th>requests</th><th>failed</th>\
          <th>mean</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th>\
-         <th>req/s</th><th>took</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+         <th>pick p50</th><th>pick p99</th><th>req/s</th><th>took</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
     )
 }
 

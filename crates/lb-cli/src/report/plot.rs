@@ -69,9 +69,12 @@ pub(super) fn figures(runs: &[RunResult]) -> Result<Vec<Figure>, ReportError> {
     let figures = [
         latency::distribution(runs)?,
         latency::summary(runs)?,
+        latency::picks(runs)?,
+        latency::parts(runs)?,
         workers::share(runs)?,
         workers::utilisation(runs)?,
-        timeline::utilisation(runs)?,
+        timeline::slots(runs)?,
+        timeline::processors(runs)?,
     ];
     Ok(figures.into_iter().flatten().collect())
 }

@@ -47,6 +47,14 @@ fn run(name: &str, p50_us: f64, p99_us: f64, shares: [f64; 4], used: [f64; 4]) -
             max_us: quantile(3.4),
         }),
         response_cdf,
+        pick: Some(ResponseTimes {
+            mean_us: 61.0,
+            p50_us: 55,
+            p90_us: 80,
+            p99_us: 240,
+            p999_us: 900,
+            max_us: 2_100,
+        }),
         queued: None,
         service: None,
         workers: workers(shares, used),
@@ -109,6 +117,7 @@ fn report() -> Report {
             run("round_robin", 9.1e4, 7.42e5, [0.25; 4], [0.98, 0.81, 0.43, 0.21]),
             run("least_load", 5.3e4, 1.93e5, due, [0.71, 0.69, 0.7, 0.68]),
         ],
+        spreads: Vec::new(),
     }
 }
 
@@ -167,9 +176,9 @@ fn the_page_stands_alone_and_shows_everything() {
     for worker in &report.runs[0].workers {
         assert!(page.contains(&format!(">{}</th>", worker.worker_id)));
     }
-    assert_eq!(page.matches("<figure").count(), 5);
-    assert_eq!(page.matches("<figcaption>").count(), 5);
-    assert_eq!(page.matches("class=\"legend\"").count(), 5);
+    assert_eq!(page.matches("<figure").count(), 7);
+    assert_eq!(page.matches("<figcaption>").count(), 7);
+    assert_eq!(page.matches("class=\"legend\"").count(), 7);
     let opened = page.matches("<svg").count();
     assert_eq!(opened, page.matches("</svg>").count());
     assert!(page.contains("lbctl demo --requests 3000"));
@@ -178,6 +187,35 @@ fn the_page_stands_alone_and_shows_everything() {
          round_robin 742 ms (3.8×), pick_first 2.84 s (15×)."
     ));
     assert!(page.contains("closed loop, 24 clients, 3000 requests"));
+}
+
+#[test]
+fn the_headline_tells_of_failures_before_times() {
+    let mut report = report();
+    report.runs[2].failures.insert("UNAVAILABLE".to_owned(), 600);
+    let headline = "Failed calls: round_robin 0%, pick_first 0.5%, least_load 20%. Response times are \
+                    of the calls answered.";
+    assert!(report.html().unwrap().contains(headline));
+}
+
+#[test]
+fn repeats_are_shown_as_medians_with_their_range() {
+    let mut report = report();
+    let repeats = |run: &RunResult| {
+        let mut slower = run.clone();
+        slower.response.as_mut().unwrap().max_us *= 2;
+        [run.clone(), run.clone(), slower]
+    };
+    let spreads = report.runs.iter().filter_map(|run| Spread::of(&repeats(run), Some(200_000.0)));
+    report.spreads = spreads.collect();
+    let table = report.table(110);
+    for text in ["351–701 ms", "limit  max ÷ limit", "200 ms         1.75", "demo-4", "9,000"] {
+        assert!(table.contains(text), "{text}\n{table}");
+    }
+    assert!(table.contains("* pick_first: 45 calls failed (36 RESOURCE_EXHAUSTED"), "{table}");
+    let page = report.html().unwrap();
+    assert!(page.contains("Medians of 3 repeats"));
+    assert!(page.contains("<td>351 ms<small>351–701 ms</small></td>"));
 }
 
 #[test]
@@ -241,6 +279,7 @@ fn a_report_of_nothing_is_still_a_report() {
     run.requests = 15;
     run.response = None;
     run.response_cdf.clear();
+    run.pick = None;
     run.workers.clear();
     run.utilisation.clear();
     run.throughput_per_second = 0.0;
@@ -297,7 +336,7 @@ fn what_went_wrong_is_told() {
          are of the others.",
         "* least_load: cancelled before its end; 24 calls dropped in flight.",
         "* least_load: the rate was not kept, the generator was too slow: 231 of 500 calls/s, 900 of \
-         3,000 calls begun late; response times include the delay.",
+         3,000 calls begun late; its response times are not the system's and are left out.",
     ] {
         assert!(table.contains(note), "{note}\n{table}");
     }

@@ -7,7 +7,7 @@ const MICROSECONDS_PER_SECOND: f64 = 1e6;
 const MICROSECONDS_PER_MINUTE: f64 = 60e6;
 
 /// Stands where there is no figure.
-pub(super) const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// A unit for all ticks of an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +31,7 @@ impl TimeUnit {
 }
 
 /// `"850 µs"`, `"2.31 ms"`, `"23.1 ms"`, `"2.81 s"`, `"3 min 20 s"`.
-pub(super) fn duration(microseconds: f64) -> String {
+pub(crate) fn duration(microseconds: f64) -> String {
     // Rounded before the unit is chosen, or 999.9 µs would read "1000 µs".
     let rounded = three_digits_of(microseconds);
     if rounded >= MICROSECONDS_PER_MINUTE {
@@ -42,13 +42,25 @@ pub(super) fn duration(microseconds: f64) -> String {
     format!("{} {}", three_digits(rounded / unit.microseconds), unit.symbol)
 }
 
+/// From one time to another: `"502–515 ms"`, `"950 µs – 1.20 ms"`.
+pub(crate) fn duration_range(min_us: f64, max_us: f64) -> String {
+    let (min, max) = (duration(min_us), duration(max_us));
+    match (min.rsplit_once(' '), max.rsplit_once(' ')) {
+        _ if min == max => min,
+        (Some((figure, unit)), Some((_, same))) if unit == same && !figure.contains(' ') => {
+            format!("{figure}–{max}")
+        }
+        _ => format!("{min} – {max}"),
+    }
+}
+
 /// A time that may be missing.
-pub(super) fn duration_or_nothing(microseconds: Option<f64>) -> String {
+pub(crate) fn duration_or_nothing(microseconds: Option<f64>) -> String {
     microseconds.map_or_else(|| NOTHING.to_owned(), duration)
 }
 
 /// `"0%"`, `"2.5%"`, `"25%"`, `"100%"`.
-pub(super) fn percent(fraction: f64) -> String {
+pub(crate) fn percent(fraction: f64) -> String {
     let percent = fraction * 100.0;
     let tenths = (percent * 10.0).round() / 10.0;
     if tenths > 0.0 && tenths < 10.0 {
@@ -64,7 +76,7 @@ pub(super) fn percent_or_nothing(fraction: Option<f64>) -> String {
 }
 
 /// A rate: `"2.31"`, `"231"`, `"12,345"`.
-pub(super) fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     if per_second < 1000.0 {
         return three_digits(three_digits_of(per_second));
     }
@@ -78,12 +90,12 @@ pub(super) fn plain(value: f64) -> String {
 }
 
 /// A count: `"12,345"`.
-pub(super) fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     grouped(&count.to_string())
 }
 
 /// How many times as much: `"1.8×"`, `"12×"`.
-pub(super) fn times(ratio: f64) -> String {
+pub(crate) fn times(ratio: f64) -> String {
     if ratio < 10.0 { format!("{ratio:.1}×") } else { format!("{ratio:.0}×") }
 }
 
@@ -91,6 +103,11 @@ pub(super) fn times(ratio: f64) -> String {
 pub(super) fn counted(number: u64, singular: &str, plural: &str) -> String {
     let noun = if number == 1 { singular } else { plural };
     format!("{} {noun}", count(number))
+}
+
+/// A ratio in which hundredths matter: `"1.04"`.
+pub(crate) fn ratio(ratio: f64) -> String {
+    format!("{ratio:.2}")
 }
 
 fn grouped(digits: &str) -> String {
@@ -146,6 +163,11 @@ mod tests {
             assert_eq!(duration(microseconds), expected);
         }
         assert_eq!(duration_or_nothing(None), "–");
+        assert_eq!(duration_range(502_000.0, 515_000.0), "502–515 ms");
+        assert_eq!(duration_range(950.0, 1_200.0), "950 µs – 1.20 ms");
+        assert_eq!(duration_range(950.0, 950.1), "950 µs");
+        assert_eq!(duration_range(61e6, 62e6), "1 min 1 s – 1 min 2 s");
+        assert_eq!(ratio(1.0449), "1.04");
     }
 
     #[test]

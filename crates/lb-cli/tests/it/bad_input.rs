@@ -129,10 +129,14 @@ fn a_duplicate_worker_id_is_refused_and_the_first_goes_on() {
 fn an_overloaded_worker_says_when_to_try_again() {
     let mut cluster = Cluster::start();
     let _worker = cluster.worker("a", &["--slots", "1", "--queue", "0"]);
-    let mut long = std::process::Command::new(env!("CARGO_BIN_EXE_lbctl"))
-        .args(["--local", "--cluster", &cluster.name, "run", "sleep", "30s"])
-        .spawn()
-        .unwrap();
+    let mut long = crate::support::start_lbctl(&[
+        "--local",
+        "--cluster",
+        &cluster.name,
+        "run",
+        "sleep",
+        "30s",
+    ]);
     while cluster.json(&["workers"])["workers"][0]["in_flight"] == 0 {}
     let ended = cluster.lbctl(&["run", "sum", "3"]);
     long.kill().unwrap();

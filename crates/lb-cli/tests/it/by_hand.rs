@@ -146,3 +146,24 @@ fn clusters_do_not_see_each_other() {
     assert_eq!(first.json(&["workers"])["workers"].as_array().unwrap().len(), 2);
     assert_eq!(second.json(&["workers"])["workers"], json!([]));
 }
+
+#[test]
+fn one_interrupt_ends_a_call() {
+    let (cluster, _workers) = cluster();
+    let mut call = crate::support::start_lbctl(&[
+        "--local",
+        "--cluster",
+        &cluster.name,
+        "run",
+        "sleep",
+        "60s",
+    ]);
+    while cluster.json(&["workers"])["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .all(|w| w["in_flight"] == 0)
+    {}
+    crate::support::signal(&call, "INT");
+    assert_eq!(call.wait().unwrap().code(), Some(130));
+}

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod bench;
+mod bench_fleet;
 mod by_hand;
 mod demo;
 mod faults;

@@ -20,6 +20,7 @@ const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
 pub(crate) struct Daemon {
     process: Child,
     log: Receiver<String>,
+    /// Lines that nobody has waited for yet.
     said: Vec<String>,
 }
 
@@ -44,16 +45,16 @@ impl Daemon {
         Self { process, log, said: Vec::new() }
     }
 
-    /// Waits until the daemon logs a line with all of these words, and returns it.
+    /// Waits until the daemon has logged a line with all of these words, and returns it. Lines come in any order: each
+    /// is found once, also if it came before it was waited for.
     pub(crate) fn until(&mut self, words: &[&str]) -> String {
+        let wanted = |line: &String| words.iter().all(|word| line.contains(word));
         loop {
+            if let Some(place) = self.said.iter().position(wanted) {
+                return self.said.remove(place);
+            }
             match self.log.recv_timeout(PATIENCE) {
-                Ok(line) => {
-                    self.said.push(line.clone());
-                    if words.iter().all(|word| line.contains(word)) {
-                        return line;
-                    }
-                }
+                Ok(line) => self.said.push(line),
                 Err(error) => {
                     panic!("{words:?} was not logged ({error}); but:\n{}", self.said.join("\n"))
                 }
@@ -63,8 +64,7 @@ impl Daemon {
 
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+        signal(&self.process, name);
     }
 
     /// Waits for the end of the process and returns its exit code.
@@ -170,4 +170,15 @@ pub(crate) fn lbctl(arguments: &[&str]) -> Ended {
     let Output { status, stdout, stderr } = command(LBCTL).args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Starts lbctl and does not wait for it.
+pub(crate) fn start_lbctl(arguments: &[&str]) -> Child {
+    command(LBCTL).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Sends a signal by name.
+pub(crate) fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &process.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }

@@ -13,6 +13,7 @@ use lb_proto::v1::{self, ResultChunk, TaskResult, compute_server::Compute, task_
 use super::{
     cancel::Cancel,
     factorial::decimal_digits,
+    slowdown::Slowdown,
     task::{Task, Value},
 };
 use crate::layer::CallInfo;
@@ -26,6 +27,7 @@ const CHUNK_LIMIT: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct ComputeService {
     worker: WorkerId,
+    slowdown: Slowdown,
 }
 
 /// A finished task, and how long it took.
@@ -38,14 +40,30 @@ struct Done {
 impl ComputeService {
     /// A service that signs its results with `worker`.
     pub fn new(worker: WorkerId) -> Self {
-        Self { worker }
+        Self { worker, slowdown: Slowdown::default() }
+    }
+
+    /// The same, on a machine so much slower: `sleep` and `burn` take that many times as long.
+    #[must_use]
+    pub fn slowdown(mut self, slowdown: Slowdown) -> Self {
+        self.slowdown = slowdown;
+        self
+    }
+
+    fn parse(&self, request: Request<v1::Task>) -> Result<(Task, Duration), Status> {
+        let queued =
+            request.extensions().get::<CallInfo>().map_or(Duration::ZERO, |call| call.queued);
+        match Task::parse(request.into_inner()) {
+            Ok(task) => Ok((task.slowed(self.slowdown), queued)),
+            Err(error) => Err(Status::invalid_argument(error.to_string())),
+        }
     }
 }
 
 #[tonic::async_trait]
 impl Compute for ComputeService {
     async fn run(&self, request: Request<v1::Task>) -> Result<Response<TaskResult>, Status> {
-        let (task, queued) = parse(request)?;
+        let (task, queued) = self.parse(request)?;
         if let Task::Factorial(n) = task {
             // Known beforehand, so nobody computes for seconds what cannot be sent.
             check_length(decimal_digits(n))?;
@@ -68,7 +86,7 @@ impl Compute for ComputeService {
         &self,
         request: Request<v1::Task>,
     ) -> Result<Response<Iter<Pieces>>, Status> {
-        let (task, queued) = parse(request)?;
+        let (task, queued) = self.parse(request)?;
         if let Task::Echo(_) = task {
             return Err(Status::invalid_argument("task is echo: RunStream streams text, use Run"));
         }
@@ -82,12 +100,6 @@ impl Compute for ComputeService {
         let pieces = Pieces { first: Some(first), text: to_text(done.value), sent: 0 };
         Ok(Response::new(tokio_stream::iter(pieces)))
     }
-}
-
-fn parse(request: Request<v1::Task>) -> Result<(Task, Duration), Status> {
-    let queued = request.extensions().get::<CallInfo>().map_or(Duration::ZERO, |call| call.queued);
-    let task = Task::parse(request.into_inner());
-    Ok((task.map_err(|error| Status::invalid_argument(error.to_string()))?, queued))
 }
 
 async fn perform(task: Task, queued: Duration) -> Result<Done, Status> {

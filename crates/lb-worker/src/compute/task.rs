@@ -11,6 +11,7 @@ use super::{
     cancel::{Cancel, Cancelled},
     factorial::factorial,
     primes::count_primes,
+    slowdown::Slowdown,
     sum::sum,
 };
 
@@ -116,6 +117,16 @@ impl Task {
                 Self::Echo(echo.payload)
             }
         })
+    }
+
+    /// The same task on a machine so much slower.
+    #[must_use]
+    pub fn slowed(self, slowdown: Slowdown) -> Self {
+        match self {
+            Self::Sleep(duration) => Self::Sleep(duration.mul_f64(slowdown.factor())),
+            Self::Burn(cpu) => Self::Burn(cpu.mul_f64(slowdown.factor())),
+            other => other,
+        }
     }
 
     /// Whether the task needs a thread of its own.
@@ -232,6 +243,15 @@ mod tests {
     fn texts_turn_round_by_characters() {
         let reverse = Task::Reverse("añ→🙂".into());
         assert_eq!(reverse.run(&Cancel::default()), Ok(Value::Text("🙂→ña".into())));
+    }
+
+    #[test]
+    fn a_slow_machine_takes_longer_over_what_takes_time() {
+        let slowdown = Slowdown::try_from(3.0).unwrap();
+        let millis = Duration::from_millis;
+        assert_eq!(Task::Sleep(millis(20)).slowed(slowdown), Task::Sleep(millis(60)));
+        assert_eq!(Task::Burn(millis(20)).slowed(slowdown), Task::Burn(millis(60)));
+        assert_eq!(Task::Sum(20).slowed(slowdown), Task::Sum(20));
     }
 
     #[test]

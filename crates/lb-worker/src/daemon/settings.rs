@@ -8,7 +8,7 @@ use lb_discovery::Scope;
 use lb_runtime::config::{self, ConfigError, FileChoice, Sources};
 
 use super::Arguments;
-use crate::Builder;
+use crate::{Builder, compute::Slowdown};
 
 /// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
 const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
@@ -29,6 +29,7 @@ pub(super) struct Raw {
     balancers: Vec<String>,
     zone: String,
     drain_timeout_s: u32,
+    pub(super) slowdown: Slowdown,
     local: bool,
     pub(super) log: String,
     #[serde(default)]
@@ -146,12 +147,15 @@ mod tests {
             "x=y=z",
             "--drain-timeout",
             "5",
+            "--slowdown",
+            "2.5",
             "--log",
             "debug",
         ]);
         let raw = raw.unwrap();
         assert_eq!((raw.listen.as_str(), raw.id.as_deref()), (":7", Some("w")));
         assert_eq!((raw.slots, raw.queue, raw.drain_timeout_s), (Some(3), Some(0), 5));
+        assert!((raw.slowdown.factor() - 2.5).abs() < f64::EPSILON);
         assert_eq!(
             (raw.cluster.as_str(), raw.zone.as_str(), raw.log.as_str()),
             ("lab", "z", "debug")

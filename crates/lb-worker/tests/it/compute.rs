@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tonic::{Code, Request};
+use tonic::{Code, Request, service::Routes};
 
 use lb_proto::v1::{
-    Burn, Echo, Factorial, Primes, Reverse, Sleep, Sum, Task, task::Kind, task_result::Value,
+    Burn, Echo, Factorial, Primes, Reverse, Sleep, Sum, Task, compute_server::ComputeServer,
+    task::Kind, task_result::Value,
 };
+use lb_worker::compute::{ComputeService, Slowdown};
 
 use crate::{
     fake_registry::{FakeRegistry, PATIENCE},
-    harness::{Running, builder, computing, task},
+    harness::{Running, builder, computing, start, task},
 };
 
 async fn worker() -> (FakeRegistry, Running) {
@@ -140,4 +142,16 @@ fn a_cancelled_task_stops_using_the_cpu() {
     let begun = std::time::Instant::now();
     drop(runtime);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_slow_worker_takes_longer() {
+    let registry = FakeRegistry::start().await;
+    let service = ComputeService::new("w1".parse().unwrap());
+    let service = service.slowdown(Slowdown::try_from(3.0).unwrap());
+    let worker = start(builder(&registry), Routes::new(ComputeServer::new(service)));
+    let mut client = worker.client().await;
+    let sleep = Kind::Sleep(Sleep { duration_us: 5000 });
+    let result = client.run(task(sleep)).await.unwrap().into_inner();
+    assert!(result.service_us >= 15_000, "{result:?}");
 }

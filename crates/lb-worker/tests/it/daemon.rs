@@ -40,11 +40,12 @@ fn a_port_in_use_is_one_clear_line() {
 
 #[test]
 fn bad_settings_are_one_clear_line() {
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--slots", "0"], "slots is 0: expected 1 to 65535"),
         (&["--cluster", "A B"], "cluster name \"A B\" is not valid: expected"),
         (&["--listen", "somewhere"], "cannot listen on"),
-        (&["--listen", "0.0.0.0:0"], "confined to the loopback"),
+        (&["--listen", "0.0.0.0:0"], "confined to this machine"),
+        (&["--slowdown", "0"], "slowdown is 0: expected 0.1 to 100"),
         (&["--log", "loud"], "log filter \"loud\" is not valid"),
     ];
     for (arguments, expected) in cases {

@@ -120,7 +120,7 @@ pub(crate) fn computing(builder: Builder) -> Running {
     start(builder, Routes::new(ComputeServer::new(service)))
 }
 
-fn start(builder: Builder, routes: Routes) -> Running {
+pub(crate) fn start(builder: Builder, routes: Routes) -> Running {
     let worker = builder.build().unwrap();
     let shutdown = CancellationToken::new();
     Running {

@@ -18,8 +18,8 @@ use lb_client::Balanced;
 use lb_proto::v1::{PickRequest, load_balancer_client::LoadBalancerClient};
 
 use crate::{
-    commands::demo::environment,
     context::Common,
+    environment,
     failure::Failure,
     fleet::{Fleet, WorkerPlan},
     output::{note, table},
@@ -97,7 +97,8 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     note(&format!("starting lb-server and {} workers on the loopback …", arguments.workers));
-    let worker = |number| WorkerPlan { id: format!("w{number}"), slots: 4, queue: 16 };
+    let worker =
+        |number| WorkerPlan { id: format!("w{number}"), slots: 4, queue: 16, slowdown: 1.0 };
     let workers: Vec<_> = (1..=arguments.workers).map(worker).collect();
     let fleet =
         stop.run_until_cancelled(Fleet::start(&workers)).await.ok_or(Failure::Interrupted)??;

@@ -19,15 +19,34 @@ const TIME_LABELS: usize = 8;
 /// all the others.
 const FIRST_FRACTION: f64 = 0.005;
 
-/// One of the figures people quote, read from a run's response times.
-type Statistic = (&'static str, fn(&ResponseTimes) -> f64);
+/// A figure's name, and how to read it.
+type Statistic<T> = (&'static str, fn(&T) -> f64);
 
-const STATISTICS: [Statistic; 4] = [
+const STATISTICS: [Statistic<ResponseTimes>; 4] = [
     ("mean", |times| times.mean_us),
     ("p50", |times| times.p50_us as f64),
     ("p99", |times| times.p99_us as f64),
     ("max", |times| times.max_us as f64),
 ];
+
+const PICK_STATISTICS: [Statistic<ResponseTimes>; 4] = [
+    ("mean", |times| times.mean_us),
+    ("p50", |times| times.p50_us as f64),
+    ("p90", |times| times.p90_us as f64),
+    ("p99", |times| times.p99_us as f64),
+];
+
+/// Parts of a call, in the order in which they pass.
+const PARTS: [Statistic<RunResult>; 3] = [
+    ("pick", |run| mean(run.pick.as_ref())),
+    ("waiting for a slot", |run| mean(run.queued.as_ref())),
+    ("working", |run| mean(run.service.as_ref())),
+];
+
+/// Of a part that nobody told of, nothing.
+fn mean(times: Option<&ResponseTimes>) -> f64 {
+    times.map_or(0.0, |times| times.mean_us)
+}
 
 /// One line for each run: which part of its calls was answered within a time.
 pub(super) fn distribution(runs: &[RunResult]) -> Result<Option<Figure>, ReportError> {
@@ -107,43 +126,98 @@ fn round_duration(microseconds: f64) -> String {
 
 /// Groups of bars: mean, median, p99 and the longest of each run.
 pub(super) fn summary(runs: &[RunResult]) -> Result<Option<Figure>, ReportError> {
-    let longest = runs.iter().filter_map(|run| run.response.as_ref());
-    let Some(longest) = longest.map(|times| times.max_us).max() else {
+    let plot = Statistics {
+        title: "Response times",
+        x_label: "mean, median, 99th percentile, longest",
+        y_label: "response time",
+        caption: "Lower is better; look at p99 first, for anything made of many calls nearly always \
+                  waits for one as slow as that.",
+        shown: &STATISTICS,
+        times: |run| run.response.as_ref(),
+    };
+    plot.draw(runs)
+}
+
+/// The same of the times to pick, without the longest, which is one scheduling hiccup.
+pub(super) fn picks(runs: &[RunResult]) -> Result<Option<Figure>, ReportError> {
+    let plot = Statistics {
+        title: "Time to pick a worker",
+        x_label: "mean, median, 90th and 99th percentile",
+        y_label: "time to pick",
+        caption: "What choosing costs a caller, apart from the time in the worker: a part of the \
+                  response time.",
+        shown: &PICK_STATISTICS,
+        times: |run| run.pick.as_ref(),
+    };
+    plot.draw(runs)
+}
+
+/// What a call's time is made of, on average.
+pub(super) fn parts(runs: &[RunResult]) -> Result<Option<Figure>, ReportError> {
+    if runs.iter().all(|run| run.queued.is_none() && run.service.is_none()) {
         return Ok(None);
+    }
+    let plot = Statistics {
+        title: "Where the time goes",
+        x_label: "mean of each part",
+        y_label: "time",
+        caption: "Working is what the task itself takes; waiting for a slot is what a better choice \
+                  of worker can save.",
+        shown: &PARTS,
+        times: |run| Some(run),
     };
-    let unit = TimeUnit::fitting(longest as f64);
-    let groups = STATISTICS.map(|(label, read)| Group {
-        label: label.to_owned(),
-        bars: runs
-            .iter()
-            .enumerate()
-            .map(|(index, run)| {
-                let height = run.response.as_ref().map(read);
-                let height = height.map(|microseconds| microseconds / unit.microseconds);
-                Bar {
-                    ink: Ink::Run(index),
-                    height,
-                    value: height.map_or(String::new(), units::rate),
-                }
-            })
-            .collect(),
-    });
-    let plot = Bars {
-        title: "Response times".to_owned(),
-        size: SIZE,
-        x_label: "mean, median, 99th percentile, longest".to_owned(),
-        y_label: format!("response time ({})", unit.symbol),
-        y_tick: units::plain,
-        y_at_least: 1.0,
-        groups: groups.into(),
-    };
-    let svg = plot.draw()?;
-    Ok(Some(Figure {
-        title: plot.title,
-        legend: run_keys(runs, Mark::Bar),
-        drawings: vec![Drawing { heading: None, svg }],
-        caption: "Lower is better; look at p99 first, for anything made of many calls nearly \
-                  always waits for one as slow as that."
-            .to_owned(),
-    }))
+    plot.draw(runs)
+}
+
+/// Bars of some figures of some times.
+struct Statistics<T: 'static> {
+    title: &'static str,
+    x_label: &'static str,
+    y_label: &'static str,
+    caption: &'static str,
+    shown: &'static [Statistic<T>],
+    times: fn(&RunResult) -> Option<&T>,
+}
+
+impl<T> Statistics<T> {
+    fn draw(&self, runs: &[RunResult]) -> Result<Option<Figure>, ReportError> {
+        let times = runs.iter().filter_map(|run| (self.times)(run));
+        let figures = times.flat_map(|times| self.shown.iter().map(|(_, read)| read(times)));
+        let Some(longest) = figures.max_by(f64::total_cmp) else {
+            return Ok(None);
+        };
+        let unit = TimeUnit::fitting(longest);
+        let groups = self.shown.iter().map(|(label, read)| Group {
+            label: (*label).to_owned(),
+            bars: runs
+                .iter()
+                .enumerate()
+                .map(|(index, run)| {
+                    let height = (self.times)(run).map(read);
+                    let height = height.map(|microseconds| microseconds / unit.microseconds);
+                    Bar {
+                        ink: Ink::Run(index),
+                        height,
+                        value: height.map_or(String::new(), units::rate),
+                    }
+                })
+                .collect(),
+        });
+        let plot = Bars {
+            title: self.title.to_owned(),
+            size: SIZE,
+            x_label: self.x_label.to_owned(),
+            y_label: format!("{} ({})", self.y_label, unit.symbol),
+            y_tick: units::plain,
+            y_at_least: 1.0,
+            groups: groups.collect(),
+        };
+        let svg = plot.draw()?;
+        Ok(Some(Figure {
+            title: plot.title,
+            legend: run_keys(runs, Mark::Bar),
+            drawings: vec![Drawing { heading: None, svg }],
+            caption: self.caption.to_owned(),
+        }))
+    }
 }

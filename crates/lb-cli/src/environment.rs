@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
+    process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -13,14 +15,36 @@ pub(crate) fn describe() -> Environment {
         .enumerate()
         .map(|(place, word)| if place == 0 { "lbctl".into() } else { word })
         .collect();
-    let version = env!("CARGO_PKG_VERSION").to_owned();
     Environment {
         command_line: command.join(" "),
         date: today(),
         machine: machine(),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        versions: BTreeMap::from([("lbctl".to_owned(), version)]),
+        versions: versions(),
     }
+}
+
+fn versions() -> BTreeMap<String, String> {
+    let lbctl = ("lbctl".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let commit = commit().map(|commit| (COMMIT.to_owned(), commit));
+    [Some(lbctl), commit].into_iter().flatten().collect()
+}
+
+/// The name among versions of [`commit`].
+pub(crate) const COMMIT: &str = "commit";
+
+/// The commit of the source tree that the command runs in, when it runs in one; `-dirty` when files have changed
+/// since.
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).stderr(Stdio::null()).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    // Some other repository's commit would say nothing.
+    let root = git(&["rev-parse", "--show-toplevel"])?;
+    Path::new(&root).join("proto/lb/v1").is_dir().then_some(())?;
+    git(&["describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"])
 }
 
 fn machine() -> String {
