@@ -1,0 +1,41 @@
+//! The command line of `lbctl`.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{bench, demo, discover, drain, pick, policy, run, workers},
+    context::Common,
+};
+
+/// Try, watch, operate and measure the load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "lbctl", version, propagate_version = true, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one task on the worker that the balancer picks
+    Run(run::Arguments),
+    /// List the balancers and workers that announce themselves by DNS-SD
+    Discover(discover::Arguments),
+    /// List the workers as the balancer sees them
+    Workers(workers::Arguments),
+    /// Ask the balancer once which worker to call
+    Pick(pick::Arguments),
+    /// Show the policy in force, or put another in force
+    Policy(policy::Arguments),
+    /// Take a worker out of rotation; it finishes what it has
+    Drain(drain::Arguments),
+    /// Take a drained worker back into rotation
+    Undrain(drain::Arguments),
+    /// Start a cluster on this machine, run one workload under three policies, and compare
+    Demo(demo::Arguments),
+    /// Measure
+    Bench(bench::Arguments),
+}

@@ -1,0 +1,173 @@
+//! `lbctl demo`: a cluster of real processes, one workload, three policies, one table and one page.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use lb_client::Balanced;
+use lb_core::policy::PolicyKind;
+use lb_proto::v1::{SetPolicyRequest, admin_client::AdminClient};
+
+use crate::{
+    context::Common,
+    failure::Failure,
+    fleet::{Fleet, WorkerPlan},
+    load::{self, End, Plan, Progress, RunResult, Shape},
+    output::{line, note},
+    report::Report,
+};
+
+pub(crate) mod environment;
+mod workload;
+
+use workload::{AdminProbe, Tasks};
+
+/// What to run.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Calls for each policy
+    #[arg(long, value_name = "COUNT", default_value_t = 900)]
+    requests: u64,
+    /// Clients that call at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    clients: usize,
+    /// Mean time of a task; times are exponentially distributed
+    #[arg(long, value_name = "TIME", default_value = "40ms", value_parser = humantime::parse_duration)]
+    task: Duration,
+    /// Where to write the report
+    #[arg(long, value_name = "FILE", default_value = "lb-demo-report.html")]
+    report: PathBuf,
+}
+
+/// Slots of the demo's workers: unequal, as machines are.
+const SLOTS: [u32; 4] = [4, 2, 8, 1];
+
+/// What the demo compares.
+const POLICIES: [PolicyKind; 3] =
+    [PolicyKind::PickFirst, PolicyKind::RoundRobin, PolicyKind::LeastLoad];
+
+/// Width of the table, in columns.
+const WIDTH: usize = 110;
+
+pub(crate) async fn run(
+    common: &Common,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    check_writable(&arguments.report)?;
+    let workers: Vec<_> = (1..).zip(SLOTS).map(|(n, slots)| plan(n, slots, arguments)).collect();
+    note(&format!(
+        "starting lb-server and {} workers ({} slots) on the loopback …",
+        workers.len(),
+        SLOTS.map(|slots| slots.to_string()).join(", ")
+    ));
+    let started = stop.run_until_cancelled(Fleet::start(&workers)).await;
+    let fleet = started.ok_or(Failure::Interrupted)??;
+    let measured = measure(&fleet, arguments, stop).await;
+    fleet.stop().await;
+    let report = report(arguments, measured?);
+    show(common, arguments, &report)?;
+    if stop.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+fn plan(number: usize, slots: u32, arguments: &Arguments) -> WorkerPlan {
+    // Every client may wait at one worker: pick_first sends them all to the first.
+    let queue = u32::try_from(arguments.clients).unwrap_or(u32::MAX);
+    WorkerPlan { id: format!("w{number}"), slots, queue }
+}
+
+async fn measure(
+    fleet: &Fleet,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> Result<Vec<RunResult>, Failure> {
+    let channel =
+        Balanced::builder(workload::SERVICE).search(fleet.search().clone()).connect().await?;
+    let mut admin = AdminClient::new(fleet.balancer().await?);
+    let mut runs = Vec::new();
+    for policy in POLICIES {
+        if stop.is_cancelled() {
+            break;
+        }
+        admin.set_policy(SetPolicyRequest { policy: policy.name().into() }).await?;
+        runs.push(one_run(policy, &channel, &admin, arguments, stop).await?);
+    }
+    Ok(runs)
+}
+
+async fn one_run(
+    policy: PolicyKind,
+    channel: &Balanced,
+    admin: &AdminClient<Channel>,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+) -> Result<RunResult, Failure> {
+    let shape = Shape::Closed { clients: arguments.clients };
+    let plan = Plan::new(policy.name(), shape, End::Requests(arguments.requests))
+        .map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
+    let bar = progress_bar(policy, arguments.requests);
+    let target = Tasks::new(channel.clone(), arguments.task);
+    let probe = AdminProbe::new(admin.clone());
+    let show = |progress: Progress| bar.set_position(progress.done);
+    let result = load::run(&plan, target, probe, stop, show).await;
+    bar.finish();
+    Ok(result)
+}
+
+fn progress_bar(policy: PolicyKind, requests: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix:>11} {wide_bar} {pos}/{len} calls, {per_sec}, {eta} left",
+    );
+    let bar = ProgressBar::new(requests).with_prefix(policy.name());
+    bar.with_style(style.expect("the template is sound"))
+}
+
+fn report(arguments: &Arguments, runs: Vec<RunResult>) -> Report {
+    let slots = (1..).zip(SLOTS).map(|(n, slots)| format!("w{n} has {slots}"));
+    let description = format!(
+        "{} calls from {} clients for each policy, to four workers of unequal slots ({}). Each call is a \
+         sleep of {:?} on average, exponentially distributed, the same sequence for every policy. \
+         One balancer, all on one machine, real processes that found one another by DNS-SD.",
+        arguments.requests,
+        arguments.clients,
+        slots.collect::<Vec<_>>().join(", "),
+        arguments.task
+    );
+    Report {
+        title: "Three policies, one workload".into(),
+        description,
+        environment: environment::describe(),
+        runs,
+    }
+}
+
+fn show(common: &Common, arguments: &Arguments, report: &Report) -> Result<(), Failure> {
+    let path = &arguments.report;
+    let page = report.html().context("cannot make the report")?;
+    std::fs::write(path, page).map_err(|source| write_failure(path, source))?;
+    let shown = path.canonicalize().unwrap_or_else(|_| path.clone());
+    if common.printer().is_json() {
+        let json = report.json().context("cannot make the report")?;
+        return Ok(line(&json)?);
+    }
+    line(&report.table(WIDTH))?;
+    line(&format!("\nplots: {}", shown.display()))?;
+    Ok(())
+}
+
+/// Finds out before the work, not after it.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).map_err(|source| write_failure(path, source))
+}
+
+fn write_failure(path: &Path, source: std::io::Error) -> Failure {
+    Failure::Write { path: path.display().to_string(), source }
+}

@@ -1,0 +1,32 @@
+//! `lbctl`: try, watch, operate and measure the balancer.
+//!
+//! One file per command under [`commands`]; what they share is how to reach a balancer
+//! ([`context`]), how to print ([`output`]) and how to fail ([`failure`]).
+//! [`load`] generates load and [`report`] shows what came of it, for the demo and the benchmarks.
+
+mod arguments;
+mod commands;
+mod context;
+mod embedded;
+mod failure;
+mod fleet;
+pub mod load;
+mod output;
+pub mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{arguments::Arguments, failure::Failure};
+
+/// Runs `lbctl`, or the daemon that it has been started as.
+pub fn main() -> ExitCode {
+    if let Some(code) = embedded::run() {
+        return code;
+    }
+    match Arguments::try_parse() {
+        Ok(arguments) => commands::run(arguments),
+        Err(error) => Failure::from(error).report_usage(),
+    }
+}

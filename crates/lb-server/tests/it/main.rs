@@ -1,0 +1,8 @@
+//! A real balancer on a real socket, spoken to as workers, clients and operators do.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admin;
+mod picks;
+mod registration;
+mod sessions;
+mod support;

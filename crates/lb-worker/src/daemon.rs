@@ -1,0 +1,210 @@
+//! The daemon around the Compute service: flags, configuration, log, signals, systemd.
+#![expect(clippy::doc_markdown, reason = "clap prints the comments of flags as they stand")]
+
+mod settings;
+mod watchdog;
+
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use serde::Serialize;
+use tokio::{runtime::Runtime, sync::watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
+use tracing::{info, warn};
+
+use lb_proto::v1::compute_server::ComputeServer;
+use lb_runtime::{
+    config::{ConfigError, FileChoice},
+    exit,
+    logging::{self, LogError, LogHandle},
+    net::BindError,
+    service,
+    signals::Signals,
+};
+
+use self::settings::{Label, Raw, as_table};
+use crate::{BuildError, ListenError, ServeError, compute::ComputeService};
+
+const NAME: &str = "lb-worker";
+/// A task that was cut ends its thread within milliseconds; the process does not wait for longer.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Worker of the load balancer: serves small tasks of known cost (lb.v1.Compute)
+#[derive(Debug, Parser, Serialize)]
+#[command(name = NAME, version)]
+pub struct Arguments {
+    /// Where to listen: ip:port, [ip]:port or :port; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+    /// Who this worker is: a-z, 0-9 and '-', the same over restarts
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// gRPC service to offer, by its full name; may be repeated
+    #[arg(long = "service", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    services: Vec<String>,
+    /// Calls that run at once; without it one per core
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots: Option<u32>,
+    /// Calls that may wait for a slot; without it four per slot, at least 16
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<u32>,
+    /// Cluster to belong to
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+    /// Serve this machine only, by the loopback interface, mDNS included (or LB_LOCAL=1)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    local: bool,
+    /// Balancer to register with, instead of looking for them; may be repeated
+    #[arg(long = "lb", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    balancers: Vec<String>,
+    /// Failure domain or site
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    /// Property that a pick can require; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_table")]
+    labels: Vec<Label>,
+    /// How long a stop may take before the calls that are left are cut
+    #[arg(long = "drain-timeout", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_timeout_s: Option<u32>,
+    /// What to log: error, warn, info, debug, trace, or a filter
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Check the configuration, say what is wrong, and exit
+    #[arg(long)]
+    #[serde(skip)]
+    check_config: bool,
+}
+
+/// Why the daemon ends before it was told to.
+#[derive(Debug, thiserror::Error)]
+enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the operating system refuses what every daemon needs")]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl DaemonError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Build(BuildError::Listen(
+                ListenError::NoAddress(_)
+                | ListenError::Bind(BindError::InUse { .. } | BindError::Refused { .. }),
+            ))
+            | Self::Serve(ServeError::Discovery(_)) => exit::UNAVAILABLE,
+            Self::Config(_) | Self::Build(_) | Self::Log(_) => exit::CONFIG,
+            Self::System(_) | Self::Serve(_) => exit::SOFTWARE,
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop and has drained. Exit codes are those of [`lb_runtime::exit`].
+pub fn run(arguments: Arguments) -> ExitCode {
+    match try_run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::fail(NAME, error.exit_code(), &error),
+    }
+}
+
+fn try_run(mut arguments: Arguments) -> Result<(), DaemonError> {
+    let file = FileChoice::new(arguments.config.take(), NAME);
+    let raw = Raw::load(&arguments, file.clone())?;
+    if arguments.check_config {
+        return Ok(raw.builder().check()?);
+    }
+    let log = logging::init(NAME, &raw.log)?;
+    let runtime = Runtime::new()?;
+    let reread = move || Raw::load(&arguments, file.clone()).map(|raw| raw.log);
+    let served = runtime.block_on(serve(&raw, &log, reread));
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
+    served
+}
+
+async fn serve(
+    raw: &Raw,
+    log: &LogHandle,
+    reread: impl Fn() -> Result<String, ConfigError>,
+) -> Result<(), DaemonError> {
+    let signals = Signals::install()?;
+    let shutdown = signals.shutdown();
+    let worker = raw.builder().build()?;
+    let compute = ComputeServer::new(ComputeService::new(worker.id().clone()));
+    let status = format!("worker {} on {}", worker.id(), worker.address());
+    let _service = spawn(tell_systemd(worker.readiness(), status, shutdown.clone()));
+    let _watchdog = spawn(watchdog::feed(worker.address()));
+    tokio::select! {
+        served = worker.serve(Routes::new(compute), shutdown) => Ok(served?),
+        () = reload(signals, log, reread) => unreachable!("reloading never ends"),
+    }
+}
+
+/// READY when the worker listens and is announced, STOPPING when it begins to drain.
+async fn tell_systemd(
+    mut ready: watch::Receiver<bool>,
+    status: String,
+    shutdown: CancellationToken,
+) {
+    let becomes_ready = async {
+        if ready.wait_for(|ready| *ready).await.is_ok() {
+            service::ready(&status);
+        }
+        shutdown.cancelled().await;
+    };
+    tokio::select! {
+        () = becomes_ready => {}
+        () = shutdown.cancelled() => {}
+    }
+    service::stopping();
+}
+
+/// On SIGHUP the log filter is read again; everything else needs a restart, which drains.
+async fn reload(
+    mut signals: Signals,
+    log: &LogHandle,
+    reread: impl Fn() -> Result<String, ConfigError>,
+) {
+    loop {
+        signals.reload().await;
+        let filter = match reread() {
+            Ok(filter) => filter,
+            Err(error) => {
+                warn!(
+                    error = exit::describe(&error),
+                    "the configuration is not valid, nothing changed"
+                );
+                continue;
+            }
+        };
+        match log.set_filter(&filter) {
+            Ok(()) => info!(filter, "log filter read again; other changes need a restart"),
+            Err(error) => warn!(error = exit::describe(&error), "the log filter stays as it was"),
+        }
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}

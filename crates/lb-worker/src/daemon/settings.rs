@@ -1,0 +1,185 @@
+//! From flags, variables and files to a [`Builder`], which knows what is valid.
+
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serializer};
+
+use lb_discovery::Scope;
+use lb_runtime::config::{self, ConfigError, FileChoice, Sources};
+
+use super::Arguments;
+use crate::Builder;
+
+/// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
+const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
+const ENVIRONMENT_PREFIX: &str = "LB_WORKER_";
+
+/// The configuration as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    listen: String,
+    cluster: String,
+    id: Option<String>,
+    services: Vec<String>,
+    slots: Option<u32>,
+    queue: Option<u32>,
+    // An empty list or table is lost when layers are merged.
+    #[serde(default)]
+    balancers: Vec<String>,
+    zone: String,
+    drain_timeout_s: u32,
+    local: bool,
+    pub(super) log: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+impl Raw {
+    /// Reads all layers.
+    pub(super) fn load(arguments: &Arguments, file: FileChoice) -> Result<Self, ConfigError> {
+        config::load(Sources {
+            embedded: DEFAULTS,
+            file,
+            environment: config::process_environment(),
+            environment_prefix: ENVIRONMENT_PREFIX,
+            overrides: config::overrides(arguments)?,
+        })
+    }
+
+    pub(super) fn builder(&self) -> Builder {
+        let (scope, drain_timeout) = (
+            if self.local { Scope::Loopback } else { Scope::Lan },
+            Duration::from_secs(self.drain_timeout_s.into()),
+        );
+        let mut builder = Builder::new(self.services.clone())
+            .listen(&self.listen)
+            .cluster(&self.cluster)
+            .scope(scope)
+            .zone(&self.zone)
+            .balancers(&self.balancers)
+            .drain_timeout(drain_timeout)
+            .reflection(lb_proto::FILE_DESCRIPTOR_SET);
+        if let Some(id) = &self.id {
+            builder = builder.id(id);
+        }
+        if let Some(slots) = self.slots {
+            builder = builder.slots(slots);
+        }
+        if let Some(queue) = self.queue {
+            builder = builder.queue(queue);
+        }
+        self.labels.iter().fold(builder, |builder, (key, value)| builder.label(key, value))
+    }
+}
+
+/// `name=value`, as the flag takes it.
+#[derive(Debug, Clone)]
+pub(super) struct Label {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Label {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or("expected NAME=VALUE, as in gpu=a100")?;
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Labels as the file has them.
+pub(super) fn as_table<S: Serializer>(labels: &[Label], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(labels.iter().map(|label| (&label.key, &label.value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn load(arguments: &[&str]) -> Result<Raw, ConfigError> {
+        let arguments = Arguments::parse_from(["lb-worker"].iter().chain(arguments));
+        Raw::load(&arguments, FileChoice::None)
+    }
+
+    #[test]
+    fn the_defaults_hold() {
+        let raw = load(&[]).unwrap();
+        assert_eq!((raw.listen.as_str(), raw.drain_timeout_s), (":0", 90));
+        assert_eq!(raw.services, ["lb.v1.Compute"]);
+        assert!(raw.id.is_none() && raw.slots.is_none() && raw.queue.is_none());
+        raw.builder().check().unwrap();
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let raw = load(&[
+            "--listen",
+            ":7",
+            "--id",
+            "w",
+            "--service",
+            "a.B",
+            "--service",
+            "c.D",
+            "--slots",
+            "3",
+            "--queue",
+            "0",
+            "--cluster",
+            "lab",
+            "--local",
+            "--lb",
+            "box:1",
+            "--lb",
+            "box:2",
+            "--zone",
+            "z",
+            "--label",
+            "gpu=a100",
+            "--label",
+            "x=y=z",
+            "--drain-timeout",
+            "5",
+            "--log",
+            "debug",
+        ]);
+        let raw = raw.unwrap();
+        assert_eq!((raw.listen.as_str(), raw.id.as_deref()), (":7", Some("w")));
+        assert_eq!((raw.slots, raw.queue, raw.drain_timeout_s), (Some(3), Some(0), 5));
+        assert_eq!(
+            (raw.cluster.as_str(), raw.zone.as_str(), raw.log.as_str()),
+            ("lab", "z", "debug")
+        );
+        assert_eq!((raw.services.len(), raw.balancers.len(), raw.local), (2, 2, true));
+        assert_eq!(raw.labels.get("x").map(String::as_str), Some("y=z"));
+        raw.builder().check().unwrap();
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let mistake = |arguments: &[&str]| {
+            load(arguments).unwrap().builder().check().unwrap_err().to_string()
+        };
+        assert_eq!(mistake(&["--slots", "0"]), "slots is 0: expected 1 to 65535");
+        assert!(mistake(&["--service", "no service"]).starts_with("service name \"no service\""));
+        assert!(mistake(&["--lb", "nowhere"]).starts_with("balancer address \"nowhere\""));
+        let wrong = Arguments::try_parse_from(["lb-worker", "--label", "gpu"]).unwrap_err();
+        assert!(wrong.to_string().contains("expected NAME=VALUE"), "{wrong}");
+    }
+
+    #[test]
+    fn a_wrong_file_names_file_and_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("worker.toml");
+        fs::write(&file, "slotz = 3").unwrap();
+        let arguments = Arguments::parse_from(["lb-worker"]);
+        let error = Raw::load(&arguments, FileChoice::Required(file)).unwrap_err().to_string();
+        assert!(error.contains("slotz") && error.contains("worker.toml"), "{error}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Stands around the whole gRPC server and sees every call come and go.
+//!
+//! A call is counted when it arrives, waits until one of the slots is free, runs, and is counted out when the last byte
+//! of its answer is gone or the caller is. At most `slots` calls run and at most `queue` wait; one more
+//! is answered `RESOURCE_EXHAUSTED`, with `grpc-retry-pushback-ms` to say when to come back (gRFC A6). Health checks and
+//! reflection ([`is_probe`]) are neither counted nor queued: a full worker must still answer them.
+//!
+//! Calls that arrive while the worker drains are served like any other: they were picked before the balancer knew.
+//!
+//! The caller's deadline (`grpc-timeout`) ends a call here, with `DEADLINE_EXCEEDED`, also while it waits and while its
+//! answer is being streamed. tonic's own server would answer `CANCELLED`, and watches over the time until the response
+//! headers only.
+
+mod body;
+mod deadline;
+mod response;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, body::Body};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use lb_core::token::{METADATA_KEY, TokenView};
+
+pub use self::body::CountedBody;
+use self::{body::Ending, deadline::Deadline};
+use crate::load::Load;
+
+/// Paths of services that tell about the server and do no work.
+const PROBES: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+
+/// Whether a request path belongs to health checking or reflection.
+pub fn is_probe(path: &str) -> bool {
+    PROBES.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// What the layer tells the handler of a call, as an extension of the request.
+#[derive(Debug, Clone)]
+pub struct CallInfo {
+    /// How long the call waited for its slot.
+    pub queued: Duration,
+    /// Cancelled when the call has ended, however it ended: work still going on for it is in vain.
+    pub ended: CancellationToken,
+}
+
+/// Counts and admits calls. One per server; see the module's story.
+#[derive(Debug, Clone)]
+pub struct LoadLayer {
+    gate: Arc<Gate>,
+}
+
+/// What all calls share.
+#[derive(Debug)]
+struct Gate {
+    load: Load,
+    slots: Arc<Semaphore>,
+    cut_probes: CancellationToken,
+    cut_calls: CancellationToken,
+}
+
+impl LoadLayer {
+    /// A layer that counts into `load` and keeps its limits.
+    pub fn new(load: Load) -> Self {
+        let slots = Arc::new(Semaphore::new(load.slots().into()));
+        let (cut_probes, cut_calls) = (CancellationToken::new(), CancellationToken::new());
+        Self { gate: Arc::new(Gate { load, slots, cut_probes, cut_calls }) }
+    }
+
+    /// Ends every health and reflection stream with `UNAVAILABLE`; left alone, they keep a stopping server up for ever.
+    pub fn cut_probes(&self) {
+        self.gate.cut_probes.cancel();
+    }
+
+    /// Ends every call with `UNAVAILABLE`, at once.
+    pub fn cut_calls(&self) {
+        self.gate.cut_calls.cancel();
+    }
+}
+
+impl<S> Layer<S> for LoadLayer {
+    type Service = LoadService<S>;
+
+    fn layer(&self, inner: S) -> LoadService<S> {
+        LoadService { inner, gate: Arc::clone(&self.gate) }
+    }
+}
+
+/// The service that [`LoadLayer`] makes.
+#[derive(Debug, Clone)]
+pub struct LoadService<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+type Answer = Result<Response<CountedBody>, Infallible>;
+
+impl<S> Service<Request<Body>> for LoadService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<CountedBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone that was polled ready must be the one that is called.
+        let fresh = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, fresh);
+        let gate = Arc::clone(&self.gate);
+        if is_probe(request.uri().path()) {
+            return Box::pin(probe(gate, inner, request));
+        }
+        // Read here and not in the future, so that our deadline is never later than tonic's.
+        let arrived = Instant::now();
+        Box::pin(serve(gate, inner, request, arrived))
+    }
+}
+
+async fn probe<S>(gate: Arc<Gate>, mut inner: S, request: Request<Body>) -> Answer
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let response = inner.call(request).await?;
+    let ending = Ending::new(Deadline::none(), &gate.cut_probes);
+    Ok(response.map(|body| CountedBody::uncounted(body, ending)))
+}
+
+async fn serve<S>(
+    gate: Arc<Gate>,
+    mut inner: S,
+    mut request: Request<Body>,
+    arrived: Instant,
+) -> Answer
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let mut call = match gate.load.arrive(token(&request), arrived) {
+        Ok(call) => call,
+        Err(full) => return Ok(response::refused(&gate.load, full)),
+    };
+    let mut ending = Ending::new(Deadline::of(request.headers(), arrived), &gate.cut_calls);
+    let ended = CancellationToken::new();
+    let ended_guard = ended.clone().drop_guard();
+    let answer = async {
+        // Waiting is fair, and a caller who gives up leaves the queue.
+        let slot =
+            Arc::clone(&gate.slots).acquire_owned().await.expect("the slots are never closed");
+        let started = Instant::now();
+        call.start(started);
+        request.extensions_mut().insert(CallInfo { queued: started - arrived, ended });
+        let Ok(response) = inner.call(request).await;
+        (response, slot)
+    };
+    let finished: Result<_, Status> = tokio::select! {
+        biased;
+        answer = answer => Ok(answer),
+        status = ending.wait() => Err(status),
+    };
+    Ok(match finished {
+        Ok((response, slot)) => {
+            let inside = body::Inside::new(call, slot, ended_guard);
+            CountedBody::counted(response, inside, ending)
+        }
+        Err(status) => response::failed(&status),
+    })
+}
+
+fn token(request: &Request<Body>) -> Option<TokenView<'_>> {
+    request.headers().get(METADATA_KEY)?.to_str().ok().and_then(TokenView::parse)
+}

@@ -1,0 +1,144 @@
+//! The answer of a call, on its way out. While it exists, the call is inside the worker.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tonic::{Code, Status, body::Body};
+
+use super::deadline::Deadline;
+use crate::load::CallCount;
+
+const STATUS_KEY: &str = "grpc-status";
+
+/// What ends a call from outside.
+pub(super) struct Ending {
+    deadline: Deadline,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Ending {
+    pub(super) fn new(deadline: Deadline, cut: &CancellationToken) -> Self {
+        Self { deadline, cut: Box::pin(cut.clone().cancelled_owned()) }
+    }
+
+    pub(super) async fn wait(&mut self) -> Status {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if self.deadline.poll_passed(context).is_ready() {
+            return Poll::Ready(Status::deadline_exceeded("the caller's deadline has passed"));
+        }
+        ready!(self.cut.as_mut().poll(context));
+        Poll::Ready(Status::unavailable("the worker has stopped before the call ended"))
+    }
+}
+
+/// What a call holds while it is inside.
+pub(super) struct Inside {
+    // In this order: whoever gets the slot next finds the counts right already.
+    call: CallCount,
+    _slot: OwnedSemaphorePermit,
+    _ended: DropGuard,
+}
+
+impl Inside {
+    pub(super) fn new(call: CallCount, slot: OwnedSemaphorePermit, ended: DropGuard) -> Self {
+        Self { call, _slot: slot, _ended: ended }
+    }
+}
+
+/// A response body that counts its call out when it has ended or is dropped.
+pub struct CountedBody {
+    inner: Body,
+    inside: Option<Inside>,
+    ending: Option<Ending>,
+}
+
+impl CountedBody {
+    pub(super) fn counted(
+        response: Response<Body>,
+        inside: Inside,
+        ending: Ending,
+    ) -> Response<Self> {
+        // An error without a body has its status among the headers.
+        let early_status = succeeded(response.headers());
+        response.map(|inner| {
+            let mut body = Self { inner, inside: Some(inside), ending: Some(ending) };
+            if let Some(succeeded) = early_status {
+                body.finish(succeeded);
+            }
+            body
+        })
+    }
+
+    pub(super) fn uncounted(inner: Body, ending: Ending) -> Self {
+        Self { inner, inside: None, ending: Some(ending) }
+    }
+
+    pub(super) fn of_the_layer(inner: Body) -> Self {
+        Self { inner, inside: None, ending: None }
+    }
+
+    fn finish(&mut self, succeeded: bool) {
+        self.ending = None;
+        if let Some(inside) = self.inside.take() {
+            inside.call.finish(succeeded);
+        }
+    }
+
+    /// The rest of the answer is dropped; its place is taken by trailers with `status`.
+    fn cut_short(&mut self, status: &Status) -> Option<HeaderMap> {
+        self.inner = Body::empty();
+        self.finish(false);
+        let mut trailers = HeaderMap::new();
+        status.add_header(&mut trailers).is_ok().then_some(trailers)
+    }
+}
+
+fn succeeded(headers: &HeaderMap) -> Option<bool> {
+    headers.get(STATUS_KEY).map(|code| Code::from_bytes(code.as_bytes()) == Code::Ok)
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Some(Poll::Ready(status)) = this.ending.as_mut().map(|ending| ending.poll(context)) {
+            return Poll::Ready(
+                this.cut_short(&status).map(|trailers| Ok(Frame::trailers(trailers))),
+            );
+        }
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.finish(succeeded(trailers).unwrap_or(false));
+                }
+            }
+            Some(Err(_)) | None => this.finish(false),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,47 @@
+//! Makes any tonic server a worker of the load balancer, in a few lines:
+//!
+//! ```no_run
+//! # async fn run(routes: tonic::service::Routes) -> Result<(), Box<dyn std::error::Error>> {
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let worker = lb_worker::Worker::builder("greeter.Greeter").slots(4).build()?;
+//! worker.serve(routes, CancellationToken::new()).await?; // returns after a full drain
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What happens behind it:
+//! - a [`layer`] around the server counts calls, runs `slots` of them at once, queues some and refuses the rest;
+//! - the counters are the worker's [`load`];
+//! - every balancer on the network is found, and one registration task each streams the load to it;
+//! - on shutdown the worker drains: balancers first stop picking it, then it finishes what is on its way,
+//!   then it leaves. No call fails.
+//!
+//! [`compute`] is the service that the `lb-worker` daemon serves, and [`daemon`] is that daemon.
+
+mod balancers;
+mod builder;
+pub mod compute;
+pub mod daemon;
+mod drain;
+mod identity;
+pub mod layer;
+mod listen;
+pub mod load;
+mod presence;
+mod probes;
+mod registration;
+mod server;
+mod state;
+mod usage;
+mod worker;
+
+pub use lb_discovery::Scope;
+
+pub use self::{
+    builder::{BuildError, Builder},
+    layer::CallInfo,
+    listen::ListenError,
+    server::ServerError,
+    worker::{ServeError, Worker},
+};

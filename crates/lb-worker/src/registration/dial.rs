@@ -1,0 +1,68 @@
+//! Connections to a balancer that notice when it has fallen silent.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Place, link::LinkError};
+
+/// On a LAN a connection takes a millisecond; one lost SYN is retried after a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// A silent balancer is asked for a sign of life this often...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// ...and has this long to give one: together under three seconds.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Connects to the first address of `place` that answers.
+pub(super) async fn dial(
+    place: &Place,
+    source: Option<IpAddr>,
+) -> Result<(Channel, SocketAddr), LinkError> {
+    let mut last_error = LinkError::NoAddress { place: describe(place) };
+    for address in addresses(place).await? {
+        if source.is_some_and(|source| source.is_ipv4() != address.is_ipv4()) {
+            continue;
+        }
+        match connect(address, source).await {
+            Ok(channel) => return Ok((channel, address)),
+            Err(source) => last_error = LinkError::Connect { address, source },
+        }
+    }
+    Err(last_error)
+}
+
+async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, LinkError> {
+    match place {
+        Place::Found { addresses, .. } => Ok(addresses.clone()),
+        Place::Static(text) => {
+            let found = tokio::net::lookup_host(text).await;
+            let found = found.map_err(|source| LinkError::Lookup { name: text.clone(), source })?;
+            Ok(found.collect())
+        }
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .local_address(source)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+}
+
+fn describe(place: &Place) -> String {
+    match place {
+        Place::Static(text) => text.clone(),
+        Place::Found { addresses, .. } => format!("{addresses:?}"),
+    }
+}

@@ -1,0 +1,109 @@
+//! When the next report is due: on change, but not more often than the balancer wants, and once per heartbeat anyway.
+//!
+//! A burst of changes costs one report now and one at the end of the interval. The last change is therefore always told.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use lb_proto::v1;
+
+/// A balancer that asks for more reports than this would have the worker do nothing else.
+const INTERVAL_LEAST: Duration = Duration::from_millis(1);
+/// Beyond this a load figure is of no use to anyone.
+const INTERVAL_MOST: Duration = Duration::from_secs(10);
+/// Below this, heartbeats are more traffic than work.
+const HEARTBEAT_LEAST: Duration = Duration::from_millis(20);
+/// Above this a dead worker is noticed too late.
+const HEARTBEAT_MOST: Duration = Duration::from_secs(60);
+/// Heartbeats leave after this share of the heartbeat, so that they arrive within it.
+const HEARTBEAT_SHARE: f64 = 0.9;
+
+/// What there is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pending {
+    /// Nothing but that we live.
+    Nothing,
+    /// A counter changed.
+    Change,
+    /// The state changed: at once.
+    State,
+}
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    interval: Duration,
+    heartbeat: Duration,
+    last_sent: Instant,
+    next_heartbeat: Instant,
+}
+
+impl Pace {
+    /// The first report is due now. `random`, from 0 to 1, sets the phase of the heartbeats, so that workers which a
+    /// restarted balancer accepted in the same moment do not report in step for ever.
+    pub(super) fn new(accepted: &v1::Accepted, now: Instant, random: f64) -> Self {
+        let interval = Duration::from_millis(accepted.report_interval_ms.into());
+        let heartbeat = Duration::from_millis(accepted.heartbeat_ms.into());
+        let heartbeat = heartbeat.clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST).mul_f64(HEARTBEAT_SHARE);
+        Self {
+            interval: interval.clamp(INTERVAL_LEAST, INTERVAL_MOST),
+            heartbeat,
+            last_sent: now,
+            next_heartbeat: now + heartbeat.mul_f64(random),
+        }
+    }
+
+    pub(super) fn due(&self, pending: Pending) -> Instant {
+        match pending {
+            Pending::Nothing => self.next_heartbeat,
+            Pending::Change => self.next_heartbeat.min(self.last_sent + self.interval),
+            Pending::State => self.last_sent,
+        }
+    }
+
+    /// Reports on change do not move the heartbeats: their random phase would be lost.
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.last_sent = now;
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = now + self.heartbeat;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(random: f64, now: Instant) -> Pace {
+        let accepted =
+            v1::Accepted { report_interval_ms: 20, heartbeat_ms: 1000, ..v1::Accepted::default() };
+        Pace::new(&accepted, now, random)
+    }
+
+    const fn ms(amount: u64) -> Duration {
+        Duration::from_millis(amount)
+    }
+
+    #[test]
+    fn changes_are_coalesced_and_heartbeats_keep_their_phase() {
+        let start = Instant::now();
+        let mut pace = pace(0.5, start);
+        assert_eq!(pace.due(Pending::Nothing), start + ms(450));
+        assert_eq!(pace.due(Pending::Change), start + ms(20));
+        assert_eq!(pace.due(Pending::State), start);
+        pace.sent(start + ms(440));
+        assert_eq!(pace.due(Pending::Nothing), start + ms(450));
+        assert_eq!(pace.due(Pending::Change), start + ms(450));
+        pace.sent(start + ms(450));
+        assert_eq!(pace.due(Pending::Nothing), start + ms(1350));
+        assert_eq!(pace.due(Pending::Change), start + ms(470));
+    }
+
+    #[test]
+    fn a_senseless_pace_is_bounded() {
+        let start = Instant::now();
+        let pace = Pace::new(&v1::Accepted::default(), start, 1.0);
+        assert_eq!(pace.due(Pending::Change), start + INTERVAL_LEAST);
+        assert_eq!(pace.due(Pending::Nothing), start + HEARTBEAT_LEAST.mul_f64(HEARTBEAT_SHARE));
+    }
+}

@@ -1,0 +1,107 @@
+//! The gRPC server of a worker: its start, and a stop that fails no call in time.
+
+use std::time::Duration;
+
+use tokio::{
+    net::TcpListener,
+    task::JoinError,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tracing::debug;
+
+use crate::{drain::idle, layer::LoadLayer, load::Load};
+
+/// A client that vanished without a word is noticed within twice this time, and its calls are cancelled.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Calls at once on one connection, at least. Always above slots and queue, so that a client is told that the
+/// worker is full instead of waiting unseen in its own HTTP/2 layer.
+const STREAMS_LEAST: u32 = 1024;
+/// When no call is left, connections get this long to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the server ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// tonic gave up.
+    #[error("tonic's server ended")]
+    Transport(#[source] tonic::transport::Error),
+    /// The task panicked.
+    #[error("the server's task failed")]
+    Task(#[source] JoinError),
+    /// It ended without being told to.
+    #[error("the server ended by itself")]
+    Ended,
+}
+
+pub(crate) struct GrpcServer {
+    layer: LoadLayer,
+    load: Load,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl GrpcServer {
+    pub(crate) fn start(listener: TcpListener, routes: Routes, load: Load) -> Self {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let layer = LoadLayer::new(load.clone());
+        let stop = CancellationToken::new();
+        let streams =
+            u32::from(load.slots()).saturating_add(load.queue()).saturating_add(STREAMS_LEAST);
+        let serving = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(streams)
+            .layer(layer.clone())
+            .serve_with_incoming_shutdown(
+                routes.prepare(),
+                incoming,
+                stop.clone().cancelled_owned(),
+            );
+        let task = AbortOnDropHandle::new(tokio::spawn(serving));
+        Self { layer, load, stop, task }
+    }
+
+    /// Returns only if the server ends without being told to.
+    pub(crate) async fn failure(&mut self) -> ServerError {
+        match (&mut self.task).await {
+            Ok(Ok(())) => ServerError::Ended,
+            Ok(Err(error)) => ServerError::Transport(error),
+            Err(error) => ServerError::Task(error),
+        }
+    }
+
+    /// Closes the listener at once (tonic drops it before it waits for connections), lets the calls
+    /// that came in the last moment end, and returns how many had to be cut at `deadline`.
+    pub(crate) async fn stop(mut self, deadline: Instant) -> u32 {
+        self.stop.cancel();
+        self.layer.cut_probes();
+        let closing = timeout_at(deadline, async {
+            loop {
+                idle(&self.load).await;
+                // Connections close when their last call has ended; then the server ends. A call that came
+                // in between starts the waiting anew.
+                let closed = timeout(CLOSE_TIMEOUT, &mut self.task).await.is_ok();
+                if closed || self.load.view(Instant::now()).in_flight == 0 {
+                    return closed;
+                }
+            }
+        });
+        match closing.await {
+            Ok(true) => return 0,
+            Ok(false) => debug!("some connections did not close in time"),
+            Err(_deadline) => {}
+        }
+        let cut = self.load.view(Instant::now()).in_flight;
+        self.layer.cut_calls();
+        if cut > 0 {
+            // So that the clients are told.
+            let _ = timeout(CLOSE_TIMEOUT, &mut self.task).await;
+        }
+        cut
+    }
+}

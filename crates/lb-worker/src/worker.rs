@@ -1,0 +1,244 @@
+//! The life of a worker: serve, announce, register, and in the end leave without failing a call.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::Routes;
+use tracing::{info, warn};
+
+use lb_core::id::{ClusterName, ServiceName, WorkerId};
+use lb_discovery::{Advertisement, Discovery, DiscoveryError, Role, Scope};
+use lb_proto::v1;
+
+use crate::{
+    balancers::{self, Source},
+    builder::Builder,
+    drain::drain,
+    load::Load,
+    presence, probes,
+    registration::{Registrar, board::Board},
+    server::{GrpcServer, ServerError},
+    state::StateCell,
+    usage::{self, Usage},
+};
+
+/// A server that is, or soon will be, a worker.
+#[derive(Debug)]
+pub struct Worker {
+    profile: Profile,
+    listener: TcpListener,
+}
+
+/// Everything about a worker that does not change.
+#[derive(Debug)]
+struct Profile {
+    id: WorkerId,
+    address: SocketAddr,
+    settings: Settings,
+    load: Load,
+    ready: watch::Sender<bool>,
+}
+
+/// What the builder has found to be sound.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) cluster: ClusterName,
+    pub(crate) services: Vec<ServiceName>,
+    pub(crate) scope: Scope,
+    pub(crate) zone: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) balancers: Vec<String>,
+    pub(crate) descriptor_sets: Vec<&'static [u8]>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) version: String,
+}
+
+/// Why a worker could not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A descriptor set cannot be read.
+    #[error("cannot serve reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The worker cannot find balancers, or cannot be found.
+    #[error("cannot use DNS-SD")]
+    Discovery(#[from] DiscoveryError),
+    /// The gRPC server ended.
+    #[error("the gRPC server failed")]
+    Server(#[from] ServerError),
+}
+
+impl Worker {
+    /// Describes a worker that offers `service`, a full gRPC service name such as `greeter.Greeter`.
+    pub fn builder(service: impl Into<String>) -> Builder {
+        Builder::new(vec![service.into()])
+    }
+
+    pub(crate) fn new(
+        id: WorkerId,
+        settings: Settings,
+        listener: TcpListener,
+        address: SocketAddr,
+        load: Load,
+    ) -> Self {
+        let profile = Profile { id, address, settings, load, ready: watch::Sender::new(false) };
+        Self { profile, listener }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> &WorkerId {
+        &self.profile.id
+    }
+
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.profile.address
+    }
+
+    /// Its counters, which live on after it has stopped.
+    pub fn load(&self) -> &Load {
+        &self.profile.load
+    }
+
+    /// Turns true when the worker serves and is announced, and false when it begins to stop.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.profile.ready.subscribe()
+    }
+
+    /// Serves `routes`, together with health checks and reflection, until `shutdown`; then drains and
+    /// returns.
+    ///
+    /// Must run in a tokio runtime. Dropping the future stops without a drain.
+    ///
+    /// # Errors
+    /// See [`ServeError`]. Once it is ready, only the failure of the gRPC server itself is an error: a lost
+    /// balancer is not.
+    pub async fn serve(
+        self,
+        routes: Routes,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let Self { profile, listener } = self;
+        let registrar = Arc::new(profile.registrar());
+        let routes = probes::add_reflection(routes, &profile.settings.descriptor_sets)?;
+        let (routes, reporter) = probes::add_health(routes);
+        let services = profile.settings.services.clone();
+        let _health = spawn(probes::follow_state(reporter, services, registrar.state.clone()));
+        let _sampler = spawn(usage::sample(registrar.usage.clone()));
+        let mut server = GrpcServer::start(listener, routes, profile.load.clone());
+        let discovery = profile.discovery()?;
+        let source = profile.source(discovery.as_ref());
+        let registrations = spawn(balancers::follow(Arc::clone(&registrar), source));
+
+        let life = profile.live(discovery.as_ref(), &shutdown);
+        let advertisement = tokio::select! {
+            advertisement = life => advertisement?,
+            error = server.failure() => return Err(error.into()),
+        };
+        profile.ready.send_replace(false);
+        // Beside the draining: nobody should find a worker that leaves.
+        let withdrawing = advertisement.map(|advertisement| spawn(advertisement.withdraw()));
+        profile.leave(&registrar, registrations, server).await;
+        if let Some(withdrawing) = withdrawing {
+            let _ = withdrawing.await;
+        }
+        if let Some(discovery) = discovery {
+            discovery.shutdown().await;
+        }
+        info!(worker = %profile.id, "stopped");
+        Ok(())
+    }
+}
+
+impl Profile {
+    fn registrar(&self) -> Registrar {
+        let settings = &self.settings;
+        let hello = v1::Hello {
+            worker_id: self.id.to_string(),
+            instance: fastrand::u64(..),
+            cluster: settings.cluster.to_string(),
+            address: presence::reachable_at(self.address),
+            services: settings.services.iter().map(ToString::to_string).collect(),
+            slots: self.load.slots().into(),
+            zone: settings.zone.clone(),
+            labels: settings.labels.clone(),
+            version: settings.version.clone(),
+        };
+        Registrar {
+            hello,
+            source: presence::explicit_ip(self.address),
+            load: self.load.clone(),
+            usage: watch::Sender::new(Usage::default()),
+            state: StateCell::new(),
+            board: Board::new(),
+            leave: CancellationToken::new(),
+        }
+    }
+
+    /// None when all balancers are given by hand.
+    fn discovery(&self) -> Result<Option<Discovery>, DiscoveryError> {
+        let by_hand = !self.settings.balancers.is_empty();
+        if by_hand { Ok(None) } else { Discovery::new(self.settings.scope).map(Some) }
+    }
+
+    fn source(&self, discovery: Option<&Discovery>) -> Source {
+        let cluster = self.settings.cluster.as_str();
+        match discovery {
+            Some(discovery) => Source::Browse(discovery.browse(Role::Balancer, cluster)),
+            None => Source::Static(self.settings.balancers.clone()),
+        }
+    }
+
+    /// Announces the worker, says that it is ready, and waits until it shall stop.
+    async fn live(
+        &self,
+        discovery: Option<&Discovery>,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Advertisement>, DiscoveryError> {
+        let announced = async {
+            let Some(discovery) = discovery else { return Ok(None) };
+            let Settings { cluster, services, .. } = &self.settings;
+            let announcing =
+                presence::announce(discovery, &self.id, cluster, services, self.address);
+            announcing.await.map(Some)
+        };
+        let advertisement = tokio::select! {
+            announced = announced => announced?,
+            () = shutdown.cancelled() => return Ok(None),
+        };
+        info!(
+            worker = %self.id, address = %self.address, slots = self.load.slots(),
+            queue = self.load.queue(), "ready"
+        );
+        self.ready.send_replace(true);
+        shutdown.cancelled().await;
+        Ok(advertisement)
+    }
+
+    /// Drains, says goodbye, stops the server; all within the time a drain may take.
+    async fn leave(
+        &self,
+        registrar: &Registrar,
+        registrations: AbortOnDropHandle<()>,
+        server: GrpcServer,
+    ) {
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        drain(registrar, deadline).await;
+        registrar.leave.cancel();
+        let _ = registrations.await;
+        let cut = server.stop(deadline).await;
+        if cut > 0 {
+            warn!(
+                calls = cut, drain_timeout = ?self.settings.drain_timeout,
+                "the time to drain is over, calls were cut"
+            );
+        }
+    }
+}
+
+fn spawn<F>(task: F) -> AbortOnDropHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
