@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use fastrand::Rng;
 
-use crate::snapshot::Worker;
+use crate::{snapshot::Worker, time::Timestamp};
 
 mod least_load;
 mod min_tree;
@@ -59,11 +59,16 @@ impl PolicyKind {
     }
 
     /// The fast half for this list of workers. `cursor` is the place in the round, kept across lists.
-    pub(crate) fn prepare(self, workers: &[std::sync::Arc<Worker>], cursor: &Cursor) -> Picker {
+    pub(crate) fn prepare(
+        self,
+        workers: &[std::sync::Arc<Worker>],
+        cursor: &Cursor,
+        now: Timestamp,
+    ) -> Picker {
         match self {
             Self::PickFirst => Picker::PickFirst(PickFirst),
             Self::RoundRobin => Picker::RoundRobin(RoundRobin::new(cursor)),
-            Self::LeastLoad => Picker::LeastLoad(LeastLoad::new(workers)),
+            Self::LeastLoad => Picker::LeastLoad(LeastLoad::new(workers, now)),
             Self::Random => Picker::Random(Random),
         }
     }
@@ -105,7 +110,7 @@ pub enum Reason {
     Drawn,
     /// Nobody has a shorter expected wait.
     LeastLoad {
-        /// Its estimate of calls, before this one.
+        /// Its estimate of calls, before this one; those that have likely ended since its last report are still in it.
         estimate: u32,
         /// Calls it runs at once.
         slots: u16,
@@ -142,6 +147,8 @@ pub(crate) struct Field<'a> {
     pub(crate) workers: &'a [std::sync::Arc<Worker>],
     /// `None`: all of them.
     pub(crate) eligible: Option<&'a dyn Fn(&Worker) -> bool>,
+    pub(crate) affinity: Option<&'a str>,
+    pub(crate) now: Timestamp,
 }
 
 impl Field<'_> {
@@ -177,7 +184,7 @@ pub(crate) trait Pick {
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice>;
 
     /// Hears that the load of the worker at `index` is another now.
-    fn load_changed(&self, _index: usize, _worker: &Worker) {}
+    fn load_changed(&self, _index: usize, _worker: &Worker, _now: Timestamp) {}
 }
 
 /// The fast half of any policy.
@@ -199,9 +206,9 @@ impl Pick for Picker {
         }
     }
 
-    fn load_changed(&self, index: usize, worker: &Worker) {
+    fn load_changed(&self, index: usize, worker: &Worker, now: Timestamp) {
         if let Self::LeastLoad(policy) = self {
-            policy.load_changed(index, worker);
+            policy.load_changed(index, worker, now);
         }
     }
 }

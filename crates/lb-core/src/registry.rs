@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    estimator::{Counters, Expected, Ledger},
+    estimator::{Counters, Expected, FleetPace, Ledger},
     id::{ServiceName, WorkerId, WorkerNumber},
     load::{Hello, LoadError, LoadReport, WorkerState},
     policy::{Cursor, PolicyKind},
@@ -206,17 +206,27 @@ pub struct Registry {
     by_id: BTreeMap<WorkerId, WorkerNumber>,
     last_number: u32,
     policy: PolicyKind,
+    heartbeat: Duration,
     cursors: BTreeMap<ServiceName, Cursor>,
     snapshot: Arc<Snapshot>,
     /// The snapshot no longer tells the truth.
     changed: bool,
+    /// The latest moment anybody has named.
+    now: Timestamp,
+    fleet: FleetPace,
     pending: VecDeque<Pending>,
 }
 
 impl Registry {
     /// No workers yet.
     pub fn new(policy: PolicyKind) -> Self {
-        Self { policy, changed: true, ..Self::default() }
+        Self { policy, heartbeat: HEARTBEAT, changed: true, ..Self::default() }
+    }
+
+    /// Expects a report at least this often, instead of every [`HEARTBEAT`]: for workers that were told another interval.
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
+        Self { heartbeat, ..self }
     }
 
     /// The policy in force.
@@ -296,7 +306,11 @@ impl Registry {
         }
         let before = (record.state(), record.slots());
         record.heard_at = now;
+        self.now = now;
+        let seen = |report: LoadReport| report.picked.seen.saturating_add(report.session.seen);
+        let seen_before = record.report.map_or(0, seen);
         record.ledger.report(&report, &record.counters);
+        record.ledger.learn(&report, seen_before, &mut self.fleet, now, &record.counters);
         record.report = Some(report);
         record.drain_ordered &= report.state == WorkerState::Serving;
         if before == (record.state(), record.slots()) {
@@ -328,7 +342,7 @@ impl Registry {
         let hello = &self.workers[&number].hello;
         for service in &hello.services {
             if let Some(view) = self.snapshot.services.get(service) {
-                view.load_changed(&hello.id);
+                view.load_changed(&hello.id, self.now);
             }
         }
     }
@@ -409,7 +423,8 @@ impl Registry {
 
     /// Puts silent workers out and lets lost picks expire. Call every [`TICK`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        let silence = HEARTBEAT * MISSED_HEARTBEATS;
+        self.now = now;
+        let silence = self.heartbeat * MISSED_HEARTBEATS;
         let silent = |record: &Record| now.since(record.heard_at) > silence;
         let lost: Vec<_> = self
             .workers
@@ -459,7 +474,7 @@ impl Registry {
         let mut services = BTreeMap::new();
         for (name, workers) in lists {
             let cursor = self.cursors.entry(name.clone()).or_default();
-            services.insert(name, ServiceView::new(workers, self.policy, cursor));
+            services.insert(name, ServiceView::new(workers, self.policy, cursor, self.now));
         }
         let generation = self.snapshot.generation + 1;
         self.snapshot = Arc::new(Snapshot { generation, policy: self.policy, services });
@@ -482,7 +497,7 @@ fn picture(number: WorkerNumber, record: &Record) -> Worker {
         id: record.hello.id.clone(),
         address: record.hello.address,
         slots: record.slots(),
-        weight: f64::from(record.slots()),
+        weight: f64::from(record.slots()) * record.counters.speed(),
         labels: record.hello.labels.clone(),
         counters: Arc::clone(&record.counters),
     }

@@ -1,6 +1,6 @@
 //! A balancer process: the core's registry and snapshot, and what the yardsticks need beside them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use lb_core::{
@@ -38,11 +38,11 @@ pub(crate) struct Picked {
 }
 
 impl SimBalancer {
-    pub(crate) fn new(rule: Rule, incarnation: u32) -> Self {
+    pub(crate) fn new(rule: Rule, incarnation: u32, heartbeat: Duration) -> Self {
         Self {
             incarnation,
             alive: true,
-            registry: Registry::new(rule.policy()),
+            registry: Registry::new(rule.policy()).with_heartbeat(heartbeat),
             snapshot: Arc::default(),
             rule,
             workers: Vec::new(),
@@ -76,15 +76,16 @@ impl SimBalancer {
     pub(crate) fn pick(
         &self,
         class: TokenClass,
-        _now: Timestamp,
+        now: Timestamp,
         workers: &[SimWorker],
         rng: &mut Rng,
     ) -> Result<Picked, PickError> {
         let view = self.snapshot.service(SERVICE)?;
+        let wish = Wish { now, ..Wish::default() };
         if let Rule::Core(_) = self.rule {
-            let pick = view.pick(Wish::default(), class, rng)?;
+            let pick = view.pick(wish, class, rng)?;
             let number = pick.worker.number;
-            let second = view.second(&pick, Wish::default(), rng);
+            let second = view.second(&pick, wish, rng);
             let second = second.map(|worker| (self.worker(worker.number), worker.number));
             return Ok(Picked { worker: self.worker(number), number, second });
         }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use lb_core::registry::HEARTBEAT;
+
 use crate::{rule::Rule, service::Service};
 
 mod text;
@@ -158,6 +160,14 @@ impl Scenario {
     /// Arrivals that keep this share of the fleet busy.
     pub fn set_load(&mut self, share: f64) {
         self.arrivals = Arrivals::Open { rate: share * self.capacity() };
+    }
+
+    /// Most time between two reports.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        match self.reports {
+            Reports::OnChange { .. } => HEARTBEAT,
+            Reports::Periodic { interval } => interval.max(HEARTBEAT),
+        }
     }
 
     pub(crate) fn joins_later(&self, worker: usize) -> bool {

@@ -20,7 +20,7 @@ mod streams;
 
 use streams::Order;
 
-/// How long a run goes on after the last arrival: every lease, heartbeat and silence has passed by then.
+/// How long a run goes on after the last call, besides a heartbeat: every lease and silence has passed by then.
 const SETTLE: Duration = Duration::from_secs(8);
 
 /// How long a run waits for its last calls. What is still open then never ends: its worker is frozen for good.
@@ -65,6 +65,7 @@ struct World<'a> {
     calls: Vec<Call>,
     free_calls: Vec<CallKey>,
     open_calls: u64,
+    last_end: Timestamp,
     mail: Pipe<(u32, u32, Mail)>,
     orders: Pipe<(u32, u64, Order)>,
     /// Calls that wait at the door of a frozen worker.
@@ -98,10 +99,11 @@ impl<'a> World<'a> {
             demand,
             chance,
             workers: scenario.fleet.iter().map(machine).collect(),
-            balancers: (0..balancers).map(|_| SimBalancer::new(rule, 0)).collect(),
+            balancers: (0..balancers).map(|_| SimBalancer::new(rule, 0, scenario.heartbeat())).collect(),
             calls: Vec::new(),
             free_calls: Vec::new(),
             open_calls: 0,
+            last_end: Timestamp::default(),
             mail: Pipe::default(),
             orders: Pipe::default(),
             at_the_door: Vec::new(),
@@ -139,7 +141,9 @@ impl<'a> World<'a> {
 
     fn go(&mut self) {
         while let Some((at, event)) = self.agenda.next() {
-            let over = at > self.end + SETTLE && self.open_calls == 0;
+            let busy_until = self.end.max(self.last_end);
+            let rest = SETTLE + self.scenario.heartbeat();
+            let over = at > busy_until + rest && self.open_calls == 0;
             if over || at > self.end + PATIENCE {
                 break;
             }

@@ -149,6 +149,7 @@ impl World<'_> {
             return self.send(key);
         }
         self.open_calls -= 1;
+        self.last_end = self.now;
         self.free_calls.push(key);
         let measured =
             call.started.since(lb_core::time::Timestamp::default()) >= self.scenario.warm_up;
