@@ -99,7 +99,9 @@ impl<'a> World<'a> {
             demand,
             chance,
             workers: scenario.fleet.iter().map(machine).collect(),
-            balancers: (0..balancers).map(|_| SimBalancer::new(rule, 0, scenario.heartbeat())).collect(),
+            balancers: (0..balancers)
+                .map(|_| SimBalancer::new(rule, 0, scenario.heartbeat()))
+                .collect(),
             calls: Vec::new(),
             free_calls: Vec::new(),
             open_calls: 0,

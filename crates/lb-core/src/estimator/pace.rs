@@ -12,7 +12,7 @@ use crate::load::LoadReport;
 /// Calls of mean length that every worker is given. 50 learned too late of slow workers that get few calls.
 const PRIOR: f64 = 10.0;
 
-/// Standard errors that a difference is shrunk by.
+/// Standard errors that a difference is shrunk by: 0 lets chance lead, 2 and more learn of a slow worker too late.
 const DOUBT: f64 = 1.0;
 
 /// Least coefficient of variation assumed for service times: the estimate of it is noisy, too.
@@ -92,7 +92,8 @@ impl FleetPace {
     }
 
     fn mean(&self) -> Option<f64> {
-        (self.calls >= LEAST_CALLS && self.busy_seconds > 0.0).then(|| self.busy_seconds / self.calls)
+        (self.calls >= LEAST_CALLS && self.busy_seconds > 0.0)
+            .then(|| self.busy_seconds / self.calls)
     }
 
     fn variation(&self, mean: f64) -> f64 {
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn small_differences_are_chance() {
-        assert_eq!(speeds([0.050, 0.051], 30), [1.0, 1.0]);
+        assert!(speeds([0.050, 0.051], 30).iter().all(|speed| (speed - 1.0).abs() < 1e-12));
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! The worker that is expected to end a new call first.
 //!
-//! With `n` calls expected on `s` slots of speed `v`, a new call takes `(1 + max(0, n + 1 − s)/s) / v` mean calls: its own time,
-//! and the wait when no slot is free. The least one wins (shortest expected delay; join the shortest queue, Weber 1978, when all are
-//! alike). A small share of `(n + 1)/s` is added ([`CROWDING`]): among workers with free slots the emptier one is the safer
-//! bet. `n` is the balancer's own count between reports, less what has likely ended, see [`crate::estimator`]; without
-//! it, a stale report sends everybody to the same worker.
+//! Source: join the shortest queue (Winston 1977; Weber 1978), and shortest expected delay for unequal workers. The delay
+//! ([`super::delay`]) counts the calls that the balancer expects in a worker now: its own count between reports, less what has
+//! likely ended, see [`crate::estimator`]; without it, a stale report sends everybody to the same worker.
 //!
 //! Weakness: it knows calls, not their length; and several balancers that do not know each other's picks
 //! agree too well on who is best.
@@ -24,7 +22,7 @@ use std::sync::{
 
 use fastrand::Rng;
 
-use super::{Choice, Field, Pick, Reason, min_tree::MinTree};
+use super::{Choice, Field, Pick, Reason, delay::score, min_tree::MinTree};
 use crate::{snapshot::Worker, time::Timestamp};
 
 /// Share of picks that may go to a worker that has been passed over for long.
@@ -32,10 +30,6 @@ pub const EXPLORATION: f32 = 0.03;
 
 /// A worker with a free slot that has not been picked for this long has been passed over.
 const PATIENCE_SECONDS: f64 = 5.0;
-
-/// Weight of the calls per slot beside the expected delay. From 0.01 to 0.4 it makes no difference that can be seen; at 1 two half-speed
-/// workers of ten cost 4 % more, since free slots of slow workers then look better than they are.
-const CROWDING: f64 = 0.1;
 
 /// How often a pick looks again when it finds an outdated score. Each look repairs one, so more
 /// than a few mean that others pick at the same time, and any of the candidates is as good.
@@ -87,10 +81,9 @@ impl LeastLoad {
 impl Pick for LeastLoad {
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice> {
         let renewed = self.refresh(field)?;
-        if rng.f32() < EXPLORATION && passed_over(&field.workers[renewed], field.now) {
-            if field.allows(renewed) {
-                return Some(Choice { index: renewed, reason: Reason::Explored });
-            }
+        let explore = rng.f32() < EXPLORATION;
+        if explore && passed_over(&field.workers[renewed], field.now) && field.allows(renewed) {
+            return Some(Choice { index: renewed, reason: Reason::Explored });
         }
         let index = match field.eligible {
             None => self.least(field, rng)?,
@@ -109,17 +102,6 @@ impl Pick for LeastLoad {
 fn passed_over(worker: &Worker, now: Timestamp) -> bool {
     worker.estimate() < u32::from(worker.slots)
         && worker.counters.neglected_for(now) > PATIENCE_SECONDS
-}
-
-/// Expected delay in mean calls, as bits that order like the number: the sign is plus.
-fn score(worker: &Worker, now: Timestamp) -> u32 {
-    let slots = f64::from(worker.slots);
-    let calls = worker.expected_calls(now) + 1.0;
-    let waits_for = (calls - slots).max(0.0);
-    let delay = (1.0 + (waits_for + CROWDING * calls) / slots) / worker.speed();
-    #[expect(clippy::cast_possible_truncation, reason = "a score only needs to order workers")]
-    let delay = delay as f32;
-    delay.to_bits()
 }
 
 /// The slow way, for picks that exclude workers or require labels.

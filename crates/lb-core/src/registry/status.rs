@@ -76,7 +76,9 @@ pub struct WorkerStatus {
 impl Registry {
     /// All workers, in the order of ids.
     pub fn workers(&self, now: Timestamp) -> impl Iterator<Item = WorkerStatus> {
-        self.by_id.values().map(move |number| status(*number, &self.workers[number], self.heartbeat, now))
+        self.by_id
+            .values()
+            .map(move |number| status(*number, &self.workers[number], self.heartbeat, now))
     }
 }
 

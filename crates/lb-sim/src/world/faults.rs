@@ -107,7 +107,8 @@ impl World<'_> {
         if old.alive {
             return;
         }
-        self.balancers[balancer as usize] = SimBalancer::new(self.rule, old.incarnation + 1, self.scenario.heartbeat());
+        self.balancers[balancer as usize] =
+            SimBalancer::new(self.rule, old.incarnation + 1, self.scenario.heartbeat());
         self.balancer_returns(balancer);
     }
 }
