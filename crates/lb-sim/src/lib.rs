@@ -10,6 +10,7 @@
 
 mod agenda;
 mod balancer;
+pub mod evidence;
 mod rule;
 mod scenario;
 mod service;

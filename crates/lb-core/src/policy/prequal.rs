@@ -2,13 +2,14 @@
 //!
 //! Source: Wydrowski, Kleinberg, Rumble and Archer 2024, "Load is not what you should balance: Introducing Prequal". From a
 //! pool of [`POOL`] workers drawn at random, those with more calls per slot than 84 % of the pool (`Q_RIF`, [`COLD_PERCENT`]) are hot. Among the cold ones the
-//! lowest expected latency wins, here the learned time of a call; if all are hot, the fewest calls win (hot–cold lexicographic).
-//! Good where machines differ in speed and the mix of calls does not. Weakness: among equal machines the latency says
-//! nothing and a crowded pool is told apart late, so it waits longer than `least_load`.
+//! lowest expected latency wins ([`super::delay`], where Prequal asks the worker); if all are hot, the fewest calls win (hot–cold lexicographic).
+//! Weakness: it looks at a part of the fleet only, and pays for the pool with every pick. The latency must
+//! contain the wait: with the bare speed of a worker in its place, the fastest by a hair drew all calls until it was hot, and so
+//! made hot mean ever more.
 
 use fastrand::Rng;
 
-use super::{Choice, Field, Pick, Reason};
+use super::{Choice, Field, Pick, Reason, delay::delay};
 use crate::snapshot::Worker;
 
 /// Workers looked at, as many as Prequal keeps probes.
@@ -34,7 +35,7 @@ impl Pick for Prequal {
         let threshold = *crowds.get((COLD_PERCENT * count / 100).min(count.checked_sub(1)?))?;
         let rank = |index: usize| {
             let crowd = crowd(index);
-            let latency = 1.0 / field.workers[index].speed();
+            let latency = delay(&field.workers[index], field.now);
             // Cold before hot; then latency, and calls among equally fast ones; hot by calls alone.
             if crowd <= threshold { (false, latency, crowd) } else { (true, crowd, latency) }
         };
