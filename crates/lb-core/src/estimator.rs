@@ -228,6 +228,11 @@ impl Ledger {
         self.correct(counters);
     }
 
+    /// The worker has left: the fleet's pace no longer counts what it runs.
+    pub fn leave(&self, fleet: &mut FleetPace) {
+        self.pace.leave(fleet);
+    }
+
     /// How many calls can still reach the worker, in all.
     pub fn expected(&self, counters: &Counters) -> Expected {
         Expected {

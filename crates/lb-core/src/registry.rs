@@ -41,6 +41,10 @@ pub const MISSED_HEARTBEATS: u32 = 3;
 /// How often [`Registry::handle_timeout`] wants to be called: several times in a heartbeat and in a lease.
 pub const TICK: Duration = Duration::from_millis(250);
 
+/// A new list is published when the weight of a worker has changed by this factor: less than that is noise, and a list is
+/// sent to every client that watches.
+const WEIGHT_CHANGE: f64 = 1.2;
+
 /// What the shell must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -176,11 +180,23 @@ struct Record {
     heard_at: Timestamp,
     ledger: Ledger,
     counters: Arc<Counters>,
+    /// As the last list shows it.
+    listed_weight: f64,
 }
 
 impl Record {
     fn slots(&self) -> u16 {
         self.report.map_or(self.hello.slots, |report| report.slots())
+    }
+
+    fn weight(&self) -> f64 {
+        f64::from(self.slots()) * self.counters.speed()
+    }
+
+    /// Whether its weight is so much another that those who go by the list should know.
+    fn has_new_weight(&self) -> bool {
+        let change = self.weight() / self.listed_weight;
+        self.in_rotation() && !(1.0 / WEIGHT_CHANGE..WEIGHT_CHANGE).contains(&change)
     }
 
     fn state(&self) -> Option<WorkerState> {
@@ -272,6 +288,7 @@ impl Registry {
             heard_at: now,
             ledger: Ledger::default(),
             counters: Arc::default(),
+            listed_weight: 0.0,
         };
         self.workers.insert(number, record);
         self.changed = true;
@@ -363,6 +380,7 @@ impl Registry {
             return;
         };
         self.by_id.remove(&record.hello.id);
+        record.ledger.leave(&mut self.fleet);
         self.forget_unused_cursors(&record.hello.services);
         self.changed = true;
         self.notice(Notice::Left { worker: record.hello.id, cause });
@@ -438,6 +456,7 @@ impl Registry {
         for record in self.workers.values_mut() {
             record.ledger.expire(now, &record.counters);
         }
+        self.changed |= self.workers.values().any(Record::has_new_weight);
         for number in self.workers.keys() {
             self.load_changed(*number);
         }
@@ -458,14 +477,15 @@ impl Registry {
         }
     }
 
-    /// A new snapshot, if anything but load has changed since the last one.
+    /// A new snapshot, if more than load has changed since the last one: membership, state, slots, policy, or a worker's speed by much.
     pub fn publish(&mut self) -> Option<Arc<Snapshot>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
         let mut lists: BTreeMap<ServiceName, Vec<Arc<Worker>>> = BTreeMap::new();
         for number in self.by_id.values() {
-            let record = &self.workers[number];
+            let record = self.workers.get_mut(number).expect("an id leads to its worker");
+            record.listed_weight = record.weight();
             let worker = record.in_rotation().then(|| Arc::new(picture(*number, record)));
             for service in &record.hello.services {
                 lists.entry(service.clone()).or_default().extend(worker.clone());
@@ -497,7 +517,7 @@ fn picture(number: WorkerNumber, record: &Record) -> Worker {
         id: record.hello.id.clone(),
         address: record.hello.address,
         slots: record.slots(),
-        weight: f64::from(record.slots()) * record.counters.speed(),
+        weight: record.listed_weight,
         labels: record.hello.labels.clone(),
         counters: Arc::clone(&record.counters),
     }

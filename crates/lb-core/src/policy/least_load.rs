@@ -4,6 +4,29 @@
 //! ([`super::delay`]) counts the calls that the balancer expects in a worker now: its own count between reports, less what has
 //! likely ended, see [`crate::estimator`]; without it, a stale report sends everybody to the same worker.
 //!
+//! Its p99 over that of an oracle that sees the true queues, by simulation (`cargo run --release -p lb-sim --example evidence`,
+//! `docs/results/least_load_evidence.json`; 10 workers of 4 slots, 50 ms exponential calls, unary picks, where not said otherwise):
+//!
+//! | case | p99 / oracle's |
+//! |---|---|
+//! | reports on change, 70 / 90 % load | 1.00 / 1.02 |
+//! | a report every 1 s, 70 / 90 % | 1.05 / 1.30 (round robin 1.05 / 1.54) |
+//! | a report every 5 s, 90 % | 1.5, 0.99 of round robin's |
+//! | outcomes known, reports on change to every 5 s, 70 and 90 % | 1.00 |
+//! | two balancers, a report every 1 s, 70 % | 1.09 |
+//! | 2 of 10 at half speed, on change / every 1 s, 70 % | 1.01 / 1.14 |
+//! | 100 workers, Pareto or bimodal calls, 80 % | 1.00–1.02 |
+//! | 10 workers of one slot, 70–95 % | 1.01–1.04 |
+//! | 100 workers of one slot, 70 / 90 / 95 % | 1.00 / 1.14 / 1.18 |
+//! | 10 and 100 of one slot, half 3 times slower, 70–95 % | 1.02–1.09 (exact shortest queue 1.3–1.8) |
+//!
+//! What was tried and lost, at the worst row it touches: no decay at all (a report every 5 s: 10); the count decaying with the
+//! residence time; weights of 0.8 or 1.2 of the learned service time (a report every 5 s: 1.2 times worse);
+//! `(n + 1) / (s·v)` as the whole delay (2 of 10 at half speed: 1.13); a smooth wait around the last free slot (no gain); taking the mean
+//! surprise of reports out of them (no gain); 3 % of picks anywhere. On 100 workers of one slot above 90 % a report at most every
+//! 20 ms is 0.4 of a call late, and more workers are idle unknown than known: expecting that within the window gains
+//! nothing, outcomes do (1.06 when they come after 0.05 of a call).
+//!
 //! Weakness: it knows calls, not their length; and several balancers that do not know each other's picks
 //! agree too well on who is best.
 //!
