@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+mod curve;
 mod drain;
 mod number;
 mod pace;

@@ -125,6 +125,13 @@ pub(crate) enum Picker {
     Prequal(Prequal),
 }
 
+impl Picker {
+    /// Whether it asks how many calls are expected in a worker; to know that costs every pick some nanoseconds.
+    pub(crate) fn expects(&self) -> bool {
+        matches!(self, Self::LeastLoad(_) | Self::PowerOfTwo(_) | Self::Prequal(_))
+    }
+}
+
 impl Pick for Picker {
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice> {
         match self {

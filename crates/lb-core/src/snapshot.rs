@@ -136,7 +136,7 @@ impl ServiceView {
         };
         let Choice { index, reason } = self.picker.pick(&field, rng).ok_or(nobody)?;
         let worker = &*self.workers[index];
-        let sequence = worker.counters.picked(class, worker.slots, wish.now);
+        let sequence = worker.counters.picked(class, self.picker.expects(), wish.now);
         self.picker.load_changed(index, worker, wish.now);
         Ok(Pick { worker, sequence, reason, index })
     }

@@ -1,5 +1,4 @@
 //! Scenario files and what comes of them. `LB_BLESS=1` writes the expected summaries anew.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{env, fs, path::Path};
 

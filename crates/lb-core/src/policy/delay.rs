@@ -19,9 +19,13 @@ pub(super) fn delay(worker: &Worker, now: Timestamp) -> f64 {
     (1.0 + (waits_for + CROWDING * calls) / slots) / worker.speed()
 }
 
+/// Bits of a score that are dropped: what is left tells delays a thousandth apart. Expected calls fall all the time, and a score that
+/// changed with every look would have to be written with every look.
+const FINE_BITS: u32 = 13;
+
 /// The delay as bits that order like the number: the sign is plus.
 pub(super) fn score(worker: &Worker, now: Timestamp) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "a score only needs to order workers")]
     let delay = delay(worker, now) as f32;
-    delay.to_bits()
+    delay.to_bits() >> FINE_BITS
 }
