@@ -127,7 +127,7 @@ pub enum FaultKind {
 }
 
 impl Scenario {
-    /// The usual case, to be changed: 10 workers of 4 slots, 50 ms exponential, 70 % load, reports on change at most every
+    /// The usual case, to be changed: 10 workers of 4 slots, 50 ms exponential, 70 % load, reports on change at most every
     /// 20 ms, 0.25 ms of network.
     pub fn usual() -> Self {
         let mut usual = Self {
