@@ -10,14 +10,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    estimator::{Counters, Expected, FleetPace, Ledger},
+    estimator::{Counters, FleetPace, Ledger},
     id::{ServiceName, WorkerId, WorkerNumber},
     load::{Hello, LoadError, LoadReport, WorkerState},
     policy::{Cursor, PolicyKind},
@@ -25,8 +24,10 @@ use crate::{
     time::Timestamp,
 };
 
+mod output;
 mod status;
 
+pub use output::{Departure, Notice, Output};
 pub use status::{Standing, WorkerStatus};
 
 /// Most workers registered at once. Far above any LAN; it bounds memory, not ambition.
@@ -44,95 +45,6 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// A new list is published when the weight of a worker has changed by this factor: less than that is noise, and a list is
 /// sent to every client that watches.
 const WEIGHT_CHANGE: f64 = 1.2;
-
-/// What the shell must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send a worker this order.
-    Order {
-        /// To whom.
-        worker: WorkerNumber,
-        /// The state it should take.
-        state: WorkerState,
-    },
-    /// Tell a draining worker how many calls can still reach it.
-    DrainAck {
-        /// To whom.
-        worker: WorkerNumber,
-        /// How many calls in all.
-        expected: Expected,
-    },
-    /// End a worker's stream: it has been replaced or is silent.
-    Disconnect {
-        /// Whose.
-        worker: WorkerNumber,
-        /// Why.
-        cause: Departure,
-    },
-    /// Something an operator wants to know.
-    Notice(Notice),
-}
-
-/// Why a worker is out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    /// It said goodbye.
-    Goodbye,
-    /// Its stream broke.
-    Broken,
-    /// It was silent for too long.
-    Silent,
-    /// A new process with its id and address took its place.
-    Replaced,
-}
-
-impl fmt::Display for Departure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Goodbye => "it said goodbye",
-            Self::Broken => "its connection broke",
-            Self::Silent => "it was silent for three heartbeats",
-            Self::Replaced => "a new process with its id and address took its place",
-        })
-    }
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A worker registered.
-    Joined {
-        /// Who.
-        worker: WorkerId,
-        /// Where clients call it.
-        address: SocketAddr,
-        /// Calls it runs at once.
-        slots: u16,
-    },
-    /// A worker left.
-    Left {
-        /// Who.
-        worker: WorkerId,
-        /// How.
-        cause: Departure,
-    },
-    /// A worker was not let in.
-    Refused {
-        /// Who.
-        worker: WorkerId,
-        /// Why.
-        cause: Refusal,
-    },
-    /// A worker went into or out of rotation.
-    Changed {
-        /// Who.
-        worker: WorkerId,
-        /// What it does now.
-        state: WorkerState,
-    },
-    /// Another policy is in force.
-    Policy(PolicyKind),
-}
 
 /// Why a worker is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    estimator::Expected,
     load::{RawLoad, TokenCounts},
     snapshot::Wish,
     token::TokenClass,
