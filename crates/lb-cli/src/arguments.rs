@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, demo, discover, drain, pick, policy, report, run, workers},
+    commands::{bench, demo, discover, drain, pick, policy, report, run, sim, workers},
     context::Common,
 };
 
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Undrain(drain::Arguments),
     /// Start a cluster on this machine, run one workload under three policies, and compare
     Demo(demo::Arguments),
+    /// Run one scenario in the simulator, against oracles
+    Sim(sim::Arguments),
     /// Measure
     Bench(bench::Arguments),
     /// Make one document of several results of bench run

@@ -8,6 +8,7 @@ pub(crate) mod pick;
 pub(crate) mod policy;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod sim;
 pub(crate) mod workers;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failur
             Command::Drain(arguments) => drain::drain(&common, arguments).await,
             Command::Undrain(arguments) => drain::undrain(&common, arguments).await,
             Command::Demo(arguments) => demo::run(&common, &arguments, &stop).await,
+            Command::Sim(arguments) => sim::run(&common, &arguments),
             Command::Report(arguments) => report::run(&common, &arguments),
             Command::Bench(arguments) => bench::run(&common, &arguments, &stop).await,
         }

@@ -19,6 +19,10 @@
 //! Of a session's pick the client tells as well, and sooner; or that it was never sent (returned). When a session ends with picks
 //! open, they become orphans: they count until the worker's reports show that they cannot be there any more.
 //!
+//! That is exact where every end is told, by an outcome or by a report that follows the change. Where reports are older than that,
+//! [`Counters::expected_calls`] takes off what has likely ended since ([`drain`]), and how likely follows from the
+//! speed of the worker, which is learned ([`pace`]).
+//!
 //! The picking side and the owner share [`Counters`]; everything else, the [`Ledger`], belongs to the
 //! owner alone. A pick adds one to a counter and never waits; a report stores one number.
 
@@ -27,6 +31,15 @@ use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
+
+mod curve;
+mod drain;
+mod number;
+mod pace;
+
+pub use pace::FleetPace;
+
+use {drain::Drain, number::AtomicNumber, pace::Pace};
 
 use crate::{
     load::{LoadReport, TokenCounts},
@@ -48,6 +61,11 @@ pub struct Counters {
     issued_session: AtomicU64,
     /// Calls of others minus settled tokens; written by the owner only.
     correction: AtomicI64,
+    /// Settled tokens of sessions; written by the owner only.
+    session_settled: AtomicU64,
+    /// As [`Counters::speed`]; 0 while unknown.
+    speed: AtomicNumber,
+    drain: Drain,
 }
 
 impl Counters {
@@ -66,6 +84,19 @@ impl Counters {
         let balance = i64::try_from(self.issued()).unwrap_or(i64::MAX)
             + self.correction.load(Ordering::Acquire);
         u32::try_from(balance.max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// Calls of sessions that have not ended, wherever they are.
+    fn session_open(&self) -> u32 {
+        let issued = self.issued_session.load(Ordering::Acquire);
+        let open = issued.saturating_sub(self.session_settled.load(Ordering::Acquire));
+        u32::try_from(open).unwrap_or(u32::MAX)
+    }
+
+    /// How fast the worker is, as far as is known: 1 is the fleet's mean, 2 takes half the time for a call.
+    pub fn speed(&self) -> f64 {
+        let speed = self.speed.load();
+        if speed > 0.0 { speed } else { 1.0 }
     }
 
     /// Picks issued in all.
@@ -213,6 +244,7 @@ pub struct Ledger {
     session: SessionLedger,
     /// Calls in the worker that carry none of our tokens, by the last report.
     others: u32,
+    pace: Pace,
 }
 
 impl Ledger {
@@ -223,6 +255,24 @@ impl Ledger {
         let ours = self.picked.arrivals.running() + self.session.arrivals.running();
         self.others = report.in_flight.saturating_sub(u32::try_from(ours).unwrap_or(u32::MAX));
         self.correct(counters);
+    }
+
+    /// Learns from a report that has been taken, and expects from now on what it says.
+    pub fn learn(
+        &mut self,
+        report: &LoadReport,
+        seen_before: u64,
+        fleet: &mut FleetPace,
+        now: Timestamp,
+        counters: &Counters,
+    ) {
+        if let Some(learned) = self.pace.learn(report, fleet) {
+            counters.set_service(learned.service);
+            counters.speed.store(learned.speed);
+        }
+        let seen = report.picked.seen.saturating_add(report.session.seen);
+        let all_seen = seen >= counters.issued();
+        counters.restart_drain(report.slots(), now, seen > seen_before, all_seen);
     }
 
     /// Takes the end of `count` calls picked over sessions. `sent` is false if they never left the client.
@@ -243,6 +293,11 @@ impl Ledger {
         self.correct(counters);
     }
 
+    /// The worker has left: the fleet's pace no longer counts what it runs.
+    pub fn leave(&self, fleet: &mut FleetPace) {
+        self.pace.leave(fleet);
+    }
+
     /// How many calls the worker will have seen when all have arrived. A call that is lost on its way makes it
     /// more than ever arrive; a draining worker therefore waits no longer than a lease.
     pub fn expected(&self, counters: &Counters) -> Expected {
@@ -256,7 +311,9 @@ impl Ledger {
 
     fn correct(&self, counters: &Counters) {
         let session = self.session.settled(counters.issued_session.load(Ordering::Acquire));
-        let settled = i64::try_from(self.picked.settled() + session).unwrap_or(i64::MAX);
+        let picked = self.picked.settled();
+        let settled = i64::try_from(picked + session).unwrap_or(i64::MAX);
+        counters.session_settled.store(session, Ordering::Release);
         counters.correction.store(i64::from(self.others) - settled, Ordering::Release);
     }
 }

@@ -4,95 +4,38 @@
 //! list changes; the fast half picks, for every call, and allocates nothing. Each
 //! policy has a file of its own; the set of them is [`PolicyKind`].
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use fastrand::Rng;
 
-use crate::snapshot::Worker;
+use crate::{snapshot::Worker, time::Timestamp};
 
+mod affinity;
+mod delay;
+mod field;
+mod kind;
 mod least_load;
+mod maglev;
 mod min_tree;
+mod p2c;
 mod pick_first;
+mod prequal;
 mod random;
+mod ring_hash;
 mod round_robin;
+mod weighted_round_robin;
 
+pub use kind::{PolicyKind, UnknownPolicy};
 pub use least_load::EXPLORATION;
 pub use round_robin::Cursor;
 
-use {least_load::LeastLoad, pick_first::PickFirst, random::Random, round_robin::RoundRobin};
+pub(crate) use field::Field;
 
-/// The policies there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum PolicyKind {
-    /// Always the first worker in the order of ids.
-    PickFirst,
-    /// Each worker in turn.
-    RoundRobin,
-    /// The worker with the shortest expected wait.
-    #[default]
-    LeastLoad,
-    /// Any worker.
-    Random,
-}
-
-impl PolicyKind {
-    /// All policies.
-    pub const ALL: [Self; 4] = [Self::PickFirst, Self::RoundRobin, Self::LeastLoad, Self::Random];
-
-    /// The policy's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::PickFirst => "pick_first",
-            Self::RoundRobin => "round_robin",
-            Self::LeastLoad => "least_load",
-            Self::Random => "random",
-        }
-    }
-
-    const fn short_name(self) -> &'static str {
-        match self {
-            Self::PickFirst => "first",
-            Self::RoundRobin => "rr",
-            Self::LeastLoad => "ll",
-            Self::Random => "random",
-        }
-    }
-
-    /// The fast half for this list of workers. `cursor` is the place in the round, kept across lists.
-    pub(crate) fn prepare(self, workers: &[std::sync::Arc<Worker>], cursor: &Cursor) -> Picker {
-        match self {
-            Self::PickFirst => Picker::PickFirst(PickFirst),
-            Self::RoundRobin => Picker::RoundRobin(RoundRobin::new(cursor)),
-            Self::LeastLoad => Picker::LeastLoad(LeastLoad::new(workers)),
-            Self::Random => Picker::Random(Random),
-        }
-    }
-}
-
-impl fmt::Display for PolicyKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
-    }
-}
-
-/// A name that is no policy's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown policy {found:?}: expected pick_first (first), round_robin (rr), least_load (ll) or random"
-)]
-pub struct UnknownPolicy {
-    found: String,
-}
-
-impl FromStr for PolicyKind {
-    type Err = UnknownPolicy;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
-        let same = |kind: &Self| kind.name() == text || kind.short_name() == text;
-        let unknown = || UnknownPolicy { found: text.chars().take(40).collect() };
-        Self::ALL.into_iter().find(same).ok_or_else(unknown)
-    }
-}
+use {
+    least_load::LeastLoad, maglev::Maglev, p2c::PowerOfTwo, pick_first::PickFirst,
+    prequal::Prequal, random::Random, ring_hash::RingHash, round_robin::RoundRobin,
+    weighted_round_robin::WeightedRoundRobin,
+};
 
 /// Why a worker was picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +48,26 @@ pub enum Reason {
     Drawn,
     /// Nobody has a shorter expected wait.
     LeastLoad {
+        /// Its estimate of calls, before this one; those that have likely ended since its last report are still in it.
+        estimate: u32,
+        /// Calls it runs at once.
+        slots: u16,
+    },
+    /// Of two that were drawn it has the shorter expected delay.
+    BetterOfTwo {
         /// Its estimate of calls, before this one.
         estimate: u32,
         /// Calls it runs at once.
         slots: u16,
     },
+    /// The key belongs to it.
+    Affinity,
+    /// The worker that the key belongs to has more than its share; this one is next.
+    Overflow,
+    /// It is the fastest that is not crowded.
+    Cold,
+    /// All that were looked at are crowded, it is the least so.
+    LeastCrowded,
     /// It was drawn, so that a worker that is avoided gets another chance.
     Explored,
 }
@@ -123,6 +81,13 @@ impl fmt::Display for Reason {
             Self::LeastLoad { estimate, slots } => {
                 write!(formatter, "least load: {estimate} calls on {slots} slots")
             }
+            Self::BetterOfTwo { estimate, slots } => {
+                write!(formatter, "better of two: {estimate} calls on {slots} slots")
+            }
+            Self::Affinity => formatter.write_str("the key belongs to it"),
+            Self::Overflow => formatter.write_str("next after the key's own worker, which is full"),
+            Self::Cold => formatter.write_str("fastest of those not crowded"),
+            Self::LeastCrowded => formatter.write_str("least crowded, all are"),
             Self::Explored => formatter.write_str("drawn at random to try a worker anew"),
         }
     }
@@ -137,56 +102,13 @@ pub struct Choice {
     pub reason: Reason,
 }
 
-/// What a picker sees: the list, and which of it may be picked.
-pub(crate) struct Field<'a> {
-    pub(crate) workers: &'a [std::sync::Arc<Worker>],
-    /// `None`: all of them.
-    pub(crate) eligible: Option<&'a dyn Fn(&Worker) -> bool>,
-}
-
-impl Field<'_> {
-    fn allows(&self, index: usize) -> bool {
-        self.eligible.is_none_or(|eligible| eligible(&self.workers[index]))
-    }
-
-    fn count_allowed(&self) -> usize {
-        match self.eligible {
-            None => self.workers.len(),
-            Some(eligible) => self.workers.iter().filter(|worker| eligible(worker)).count(),
-        }
-    }
-
-    /// The place of the allowed worker that has `number` allowed ones before it.
-    fn nth_allowed(&self, number: usize) -> Option<usize> {
-        match self.eligible {
-            None => (number < self.workers.len()).then_some(number),
-            Some(_) => (0..self.workers.len()).filter(|&index| self.allows(index)).nth(number),
-        }
-    }
-
-    /// One allowed place, each equally likely.
-    fn draw(&self, rng: &mut Rng) -> Option<usize> {
-        if self.eligible.is_none() {
-            return (!self.workers.is_empty()).then(|| rng.usize(..self.workers.len()));
-        }
-        // Reservoir sampling of one: the k-th allowed place replaces the choice with chance 1/k.
-        let allowed = (0..self.workers.len()).filter(|&index| self.allows(index));
-        allowed.zip(1..).fold(
-            None,
-            |chosen, (index, found)| {
-                if rng.usize(..found) == 0 { Some(index) } else { chosen }
-            },
-        )
-    }
-}
-
 /// The fast half of a policy.
 pub(crate) trait Pick {
     /// Picks among the allowed workers; `None` if there is none.
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice>;
 
     /// Hears that the load of the worker at `index` is another now.
-    fn load_changed(&self, _index: usize, _worker: &Worker) {}
+    fn load_changed(&self, _index: usize, _worker: &Worker, _now: Timestamp) {}
 }
 
 /// The fast half of any policy.
@@ -196,6 +118,18 @@ pub(crate) enum Picker {
     RoundRobin(RoundRobin),
     LeastLoad(LeastLoad),
     Random(Random),
+    WeightedRoundRobin(WeightedRoundRobin),
+    PowerOfTwo(PowerOfTwo),
+    RingHash(RingHash),
+    Maglev(Maglev),
+    Prequal(Prequal),
+}
+
+impl Picker {
+    /// Whether it asks how many calls are expected in a worker; to know that costs every pick some nanoseconds.
+    pub(crate) fn expects(&self) -> bool {
+        matches!(self, Self::LeastLoad(_) | Self::PowerOfTwo(_) | Self::Prequal(_))
+    }
 }
 
 impl Pick for Picker {
@@ -205,27 +139,20 @@ impl Pick for Picker {
             Self::RoundRobin(policy) => policy.pick(field, rng),
             Self::LeastLoad(policy) => policy.pick(field, rng),
             Self::Random(policy) => policy.pick(field, rng),
+            Self::WeightedRoundRobin(policy) => policy.pick(field, rng),
+            Self::PowerOfTwo(policy) => policy.pick(field, rng),
+            Self::RingHash(policy) => policy.pick(field, rng),
+            Self::Maglev(policy) => policy.pick(field, rng),
+            Self::Prequal(policy) => policy.pick(field, rng),
         }
     }
 
-    fn load_changed(&self, index: usize, worker: &Worker) {
-        if let Self::LeastLoad(policy) = self {
-            policy.load_changed(index, worker);
+    fn load_changed(&self, index: usize, worker: &Worker, now: Timestamp) {
+        match self {
+            Self::LeastLoad(policy) => policy.load_changed(index, worker, now),
+            Self::RingHash(policy) => policy.load_changed(index, worker, now),
+            Self::Maglev(policy) => policy.load_changed(index, worker, now),
+            _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_short_names_are_taken() {
-        for kind in PolicyKind::ALL {
-            assert_eq!(kind.name().parse(), Ok(kind));
-            assert_eq!(kind.short_name().parse(), Ok(kind));
-        }
-        let error = "fastest".parse::<PolicyKind>().unwrap_err();
-        assert!(error.to_string().starts_with("unknown policy \"fastest\": expected pick_first"));
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    estimator::{Counters, Ledger},
+    estimator::{Counters, FleetPace, Ledger},
     id::{ServiceName, WorkerId, WorkerNumber},
     load::{Hello, LoadError, LoadReport, WorkerState},
     policy::{Cursor, PolicyKind},
@@ -40,6 +40,10 @@ pub const MISSED_HEARTBEATS: u32 = 3;
 
 /// Largest fleet whose invariants are checked worker by worker, in debug builds.
 const CHECKED_FLEET: usize = 256;
+
+/// A new list is published when the weight of a worker has changed by this factor: less than that is noise, and a list is
+/// sent to every client that watches.
+const WEIGHT_CHANGE: f64 = 1.2;
 
 /// A pause between two timeouts that is longer than this is the balancer's own (a suspended machine, a frozen
 /// process): workers could not be heard, and are not silent.
@@ -78,11 +82,23 @@ struct Record {
     heard_at: Timestamp,
     ledger: Ledger,
     counters: Arc<Counters>,
+    /// As the last list shows it.
+    listed_weight: f64,
 }
 
 impl Record {
     fn slots(&self) -> u16 {
         self.report.map_or(self.hello.slots, |report| report.slots())
+    }
+
+    fn weight(&self) -> f64 {
+        f64::from(self.slots()) * self.counters.speed()
+    }
+
+    /// Whether its weight is so much another that those who go by the list should know.
+    fn has_new_weight(&self) -> bool {
+        let change = self.weight() / self.listed_weight;
+        self.in_rotation() && !(1.0 / WEIGHT_CHANGE..WEIGHT_CHANGE).contains(&change)
     }
 
     fn state(&self) -> Option<WorkerState> {
@@ -108,18 +124,28 @@ pub struct Registry {
     by_id: BTreeMap<WorkerId, WorkerNumber>,
     last_number: u32,
     policy: PolicyKind,
+    heartbeat: Duration,
     cursors: BTreeMap<ServiceName, Cursor>,
     snapshot: Arc<Snapshot>,
     ticked_at: Option<Timestamp>,
     /// The snapshot no longer tells the truth.
     changed: bool,
+    /// The latest moment anybody has named.
+    now: Timestamp,
+    fleet: FleetPace,
     pending: VecDeque<Pending>,
 }
 
 impl Registry {
     /// No workers yet.
     pub fn new(policy: PolicyKind) -> Self {
-        Self { policy, changed: true, ..Self::default() }
+        Self { policy, heartbeat: HEARTBEAT, changed: true, ..Self::default() }
+    }
+
+    /// Expects a report at least this often, instead of every [`HEARTBEAT`]: for workers that were told another interval.
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
+        Self { heartbeat, ..self }
     }
 
     /// The policy in force.
@@ -166,6 +192,7 @@ impl Registry {
             heard_at: now,
             ledger: Ledger::default(),
             counters: Arc::default(),
+            listed_weight: 0.0,
         };
         self.workers.insert(number, record);
         self.changed = true;
@@ -200,7 +227,11 @@ impl Registry {
         }
         let before = (record.state(), record.slots());
         record.heard_at = now;
+        self.now = now;
+        let seen = |report: LoadReport| report.picked.seen.saturating_add(report.session.seen);
+        let seen_before = record.report.map_or(0, seen);
         record.ledger.report(&report, now, &record.counters);
+        record.ledger.learn(&report, seen_before, &mut self.fleet, now, &record.counters);
         record.report = Some(report);
         record.drain_ordered &= report.state == WorkerState::Serving;
         if before == (record.state(), record.slots()) {
@@ -232,7 +263,7 @@ impl Registry {
         let hello = &self.workers[&number].hello;
         for service in &hello.services {
             if let Some(view) = self.snapshot.services.get(service) {
-                view.load_changed(&hello.id);
+                view.load_changed(&hello.id, self.now);
             }
         }
     }
@@ -260,6 +291,7 @@ impl Registry {
             return;
         };
         self.by_id.remove(&record.hello.id);
+        record.ledger.leave(&mut self.fleet);
         self.forget_unused_cursors(&record.hello.services);
         self.changed = true;
         self.notice(Notice::Left { worker: record.hello.id, cause });
@@ -320,13 +352,14 @@ impl Registry {
 
     /// Puts silent workers out and lets lost picks expire. Call every [`TICK`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = now;
         let pause = self.ticked_at.replace(now).map_or(Duration::ZERO, |last| now.since(last));
         if pause > STALL {
             for record in self.workers.values_mut() {
                 record.heard_at = now.min(record.heard_at + pause);
             }
         }
-        let silence = HEARTBEAT * MISSED_HEARTBEATS;
+        let silence = self.heartbeat * MISSED_HEARTBEATS;
         let silent = |record: &Record| now.since(record.heard_at) > silence;
         let lost: Vec<_> = self
             .workers
@@ -340,6 +373,7 @@ impl Registry {
         for record in self.workers.values_mut() {
             record.ledger.expire(now, &record.counters);
         }
+        self.changed |= self.workers.values().any(Record::has_new_weight);
         for number in self.workers.keys() {
             self.load_changed(*number);
         }
@@ -360,14 +394,15 @@ impl Registry {
         }
     }
 
-    /// A new snapshot, if anything but load has changed since the last one.
+    /// A new snapshot, if more than load has changed since the last one: membership, state, slots, policy, or a worker's speed by much.
     pub fn publish(&mut self) -> Option<Arc<Snapshot>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
         let mut lists: BTreeMap<ServiceName, Vec<Arc<Worker>>> = BTreeMap::new();
         for number in self.by_id.values() {
-            let record = &self.workers[number];
+            let record = self.workers.get_mut(number).expect("an id leads to its worker");
+            record.listed_weight = record.weight();
             let worker = record.in_rotation().then(|| Arc::new(picture(*number, record)));
             for service in &record.hello.services {
                 lists.entry(service.clone()).or_default().extend(worker.clone());
@@ -376,7 +411,7 @@ impl Registry {
         let mut services = BTreeMap::new();
         for (name, workers) in lists {
             let cursor = self.cursors.entry(name.clone()).or_default();
-            services.insert(name, ServiceView::new(workers, self.policy, cursor));
+            services.insert(name, ServiceView::new(workers, self.policy, cursor, self.now));
         }
         let generation = self.snapshot.generation + 1;
         self.snapshot = Arc::new(Snapshot { generation, policy: self.policy, services });
@@ -401,7 +436,7 @@ fn picture(number: WorkerNumber, record: &Record) -> Worker {
         id: record.hello.id.clone(),
         address: record.hello.address,
         slots: record.slots(),
-        weight: f64::from(record.slots()),
+        weight: record.listed_weight,
         labels: record.hello.labels.clone(),
         counters: Arc::clone(&record.counters),
     }

@@ -12,6 +12,7 @@ use crate::{
     estimator::Counters,
     id::{ServiceName, WorkerId, WorkerNumber},
     policy::{Choice, Cursor, Field, Pick as _, Picker, PolicyKind, Reason},
+    time::Timestamp,
     token::TokenClass,
 };
 
@@ -26,7 +27,7 @@ pub struct Worker {
     pub address: SocketAddr,
     /// Calls it runs at once.
     pub slots: u16,
-    /// Relative capacity: slots times speed. Above 0.
+    /// Relative capacity: slots times the speed known when the list was made. Above 0.
     pub weight: f64,
     /// Properties a pick can require.
     pub labels: BTreeMap<String, String>,
@@ -38,13 +39,27 @@ impl Worker {
     pub fn estimate(&self) -> u32 {
         self.counters.estimate()
     }
+
+    /// Calls expected inside the worker and on their way to it at this moment; at most [`Worker::estimate`].
+    pub fn expected_calls(&self, now: Timestamp) -> f64 {
+        self.counters.expected_calls(self.slots, now)
+    }
+
+    /// How fast it is, as learned: 1 is the fleet's mean, 2 takes half the time for a call.
+    pub fn speed(&self) -> f64 {
+        self.counters.speed()
+    }
 }
 
-/// What a pick asks for beyond the service.
+/// What a pick asks for beyond the service, and when.
 #[derive(Default, Clone, Copy)]
 pub struct Wish<'a> {
     /// Which workers may be picked; `None`: all.
     pub eligible: Option<&'a dyn Fn(&Worker) -> bool>,
+    /// Calls with the same key go to the same worker, under the policies that keep to it.
+    pub affinity: Option<&'a str>,
+    /// The moment of the pick: what is known of workers ages. A reading that is some milliseconds old is good enough.
+    pub now: Timestamp,
 }
 
 /// A worker picked, and counted.
@@ -82,12 +97,17 @@ pub struct ServiceView {
 
 impl ServiceView {
     /// Prepares a view of `workers`, which must stand in the order of ids.
-    pub fn new(workers: Vec<Arc<Worker>>, policy: PolicyKind, cursor: &Cursor) -> Self {
+    pub fn new(
+        workers: Vec<Arc<Worker>>,
+        policy: PolicyKind,
+        cursor: &Cursor,
+        now: Timestamp,
+    ) -> Self {
         debug_assert!(
             workers.is_sorted_by(|a, b| a.id < b.id),
             "workers stand in the order of ids"
         );
-        let picker = policy.prepare(&workers, cursor);
+        let picker = policy.prepare(&workers, cursor, now);
         Self { workers, picker }
     }
 
@@ -108,11 +128,16 @@ impl ServiceView {
     ) -> Result<Pick<'_>, PickError> {
         let nobody =
             if self.workers.is_empty() { PickError::NoWorker } else { PickError::NoneAllowed };
-        let field = Field { workers: &self.workers, eligible: wish.eligible };
+        let field = Field {
+            workers: &self.workers,
+            eligible: wish.eligible,
+            affinity: wish.affinity,
+            now: wish.now,
+        };
         let Choice { index, reason } = self.picker.pick(&field, rng).ok_or(nobody)?;
         let worker = &*self.workers[index];
-        let sequence = worker.counters.issue(class);
-        self.picker.load_changed(index, worker);
+        let sequence = worker.counters.picked(class, self.picker.expects(), wish.now);
+        self.picker.load_changed(index, worker, wish.now);
         Ok(Pick { worker, sequence, reason, index })
     }
 
@@ -130,9 +155,9 @@ impl ServiceView {
     }
 
     /// Tells the picker that the load of a worker changed.
-    pub(crate) fn load_changed(&self, id: &WorkerId) {
+    pub(crate) fn load_changed(&self, id: &WorkerId, now: Timestamp) {
         if let Ok(index) = self.workers.binary_search_by(|worker| worker.id.cmp(id)) {
-            self.picker.load_changed(index, &self.workers[index]);
+            self.picker.load_changed(index, &self.workers[index], now);
         }
     }
 }

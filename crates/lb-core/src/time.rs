@@ -14,6 +14,11 @@ impl Timestamp {
         Self { microseconds: to_microseconds(since_origin) }
     }
 
+    /// Seconds since the origin.
+    pub fn seconds(self) -> f64 {
+        self.microseconds as f64 / 1e6
+    }
+
     /// Time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))

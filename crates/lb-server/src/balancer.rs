@@ -62,7 +62,11 @@ impl LoadBalancer for Balancer {
                 && !request.exclude.iter().any(|id| id == worker.id.as_str())
         };
         let unrestricted = labels.is_empty() && request.exclude.is_empty();
-        let wish = Wish { eligible: (!unrestricted).then_some(&eligible) };
+        let wish = Wish {
+            eligible: (!unrestricted).then_some(&eligible),
+            affinity: affinity(&request.affinity_key),
+            now: self.owner.now(),
+        };
         let mut rng = Rng::new();
         let first = view
             .pick(wish, TokenClass::Picked, &mut rng)
@@ -149,7 +153,7 @@ fn seconds<'a>(
                 wish.eligible.is_none_or(|eligible| eligible(worker))
                     && !chosen.iter().any(|other| other.number == worker.number)
             };
-            view.second(first, Wish { eligible: Some(&fresh) }, rng)
+            view.second(first, Wish { eligible: Some(&fresh), ..wish }, rng)
         };
         match next {
             Some(worker) => chosen.push(worker),
@@ -192,6 +196,11 @@ pub(crate) fn check_exclude(count: usize) -> Result<(), Status> {
     Err(Status::invalid_argument(format!(
         "exclude is a list of {count}: expected at most {EXCLUDE_LIMIT}"
     )))
+}
+
+/// The key of a request, if it has one.
+pub(crate) fn affinity(key: &str) -> Option<&str> {
+    (!key.is_empty()).then_some(key)
 }
 
 /// Refuses an affinity key that is too long.

@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Cluster to serve
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Policy to start with: pick_first (first), round_robin (rr), least_load (ll) or random
+    /// Policy to start with: pick_first (first), round_robin (rr), least_load (ll), random, weighted_round_robin (wrr), p2c, ring_hash (ring), maglev or prequal
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// Serve this machine only, by the loopback interface, mDNS included (or LB_LOCAL=1)

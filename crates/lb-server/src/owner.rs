@@ -111,9 +111,15 @@ pub(crate) struct Handle {
     snapshot: Arc<ArcSwap<Snapshot>>,
     changes: watch::Receiver<Arc<Snapshot>>,
     notices: broadcast::Sender<Notice>,
+    origin: Instant,
 }
 
 impl Handle {
+    /// This moment, by the owner's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::at(self.origin.elapsed())
+    }
+
     /// Gives the owner an event; waits while its queue is full.
     pub(crate) async fn send(&self, event: Event) -> Result<(), Stopping> {
         self.events.send(event).await.map_err(|_| Stopping)
@@ -166,6 +172,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// An owner with no workers, and the handle to it.
     pub(crate) fn new(policy: PolicyKind) -> (Self, Handle) {
+        let origin = Instant::now();
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let (notices, _) = broadcast::channel(NOTICE_QUEUE);
         let mut registry = Registry::new(policy);
@@ -177,9 +184,9 @@ impl Owner {
             snapshot: Arc::clone(&snapshot),
             changes: watcher,
             notices: notices.clone(),
+            origin,
         };
         let streams = BTreeMap::new();
-        let origin = Instant::now();
         let rest_until = origin;
         let owner =
             Self { registry, events, streams, snapshot, changes, notices, origin, rest_until };

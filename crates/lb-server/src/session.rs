@@ -15,6 +15,7 @@ use lb_core::{
     id::{BalancerId, WorkerNumber},
     session::OpenPicks,
     snapshot::{ServiceView, Snapshot, Wish, Worker},
+    time::Timestamp,
     token::TokenClass,
 };
 use lb_proto::{
@@ -26,7 +27,7 @@ use lb_proto::{
 };
 
 use crate::{
-    balancer::{check_affinity_key, check_exclude, has_labels},
+    balancer::{affinity, check_affinity_key, check_exclude, has_labels},
     owner::{Event, Handle, Outcomes},
     status::pick_status,
 };
@@ -129,9 +130,9 @@ impl Session {
         }
         response.choices.reserve(picks.len());
         let owner = self.owner.clone();
-        let snapshot = owner.snapshot();
+        let (snapshot, now) = (owner.snapshot(), owner.now());
         for pick in picks {
-            if let Err(status) = self.pick_one(&snapshot, pick, response) {
+            if let Err(status) = self.pick_one(&snapshot, pick, now, response) {
                 response.failures.push(SessionFailure {
                     id: pick.id,
                     code: status.code().into(),
@@ -145,13 +146,14 @@ impl Session {
         &mut self,
         snapshot: &Snapshot,
         wanted: &SessionPick,
+        now: Timestamp,
         response: &mut SessionResponse,
     ) -> Result<(), Status> {
         check_exclude(wanted.exclude.len())?;
         check_affinity_key(&wanted.affinity_key)?;
         let picked = snapshot
             .service(&self.service)
-            .and_then(|view| pick_in(view, &self.labels, wanted, &mut self.rng));
+            .and_then(|view| pick_in(view, &self.labels, wanted, now, &mut self.rng));
         let Picked { first, sequence, second } =
             picked.map_err(|error| pick_status(error, &self.service))?;
         self.open.picked(first.number);
@@ -220,12 +222,17 @@ fn pick_in<'a>(
     view: &'a ServiceView,
     labels: &BTreeMap<String, String>,
     wanted: &SessionPick,
+    now: Timestamp,
     rng: &mut Rng,
 ) -> Result<Picked<'a>, lb_core::snapshot::PickError> {
     let eligible =
         |worker: &Worker| has_labels(worker, labels) && !wanted.exclude.contains(&worker.number.0);
     let unrestricted = labels.is_empty() && wanted.exclude.is_empty();
-    let wish = Wish { eligible: (!unrestricted).then_some(&eligible) };
+    let wish = Wish {
+        eligible: (!unrestricted).then_some(&eligible),
+        affinity: affinity(&wanted.affinity_key),
+        now,
+    };
     let first = view.pick(wish, TokenClass::Session, rng)?;
     let second = view.second(&first, wish, rng);
     Ok(Picked { first: first.worker, sequence: first.sequence, second })

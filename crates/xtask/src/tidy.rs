@@ -7,19 +7,44 @@ use anyhow::{Context as _, bail, ensure};
 use crate::tools::{cargo, command, output, root};
 
 /// What the pure crates may depend on, and nothing else: no runtime, no clock, no I/O.
-const PURE: [(&str, &[&str]); 1] = [(
-    "lb-core",
-    &[
-        "fastrand",
+const PURE: [(&str, &[&str]); 2] = [
+    (
         "lb-core",
-        "proc-macro2",
-        "quote",
-        "syn",
-        "thiserror",
-        "thiserror-impl",
-        "unicode-ident",
-    ],
-)];
+        &[
+            "fastrand",
+            "lb-core",
+            "proc-macro2",
+            "quote",
+            "syn",
+            "thiserror",
+            "thiserror-impl",
+            "unicode-ident",
+        ],
+    ),
+    (
+        "lb-sim",
+        &[
+            "fastrand",
+            "lb-core",
+            "lb-sim",
+            "proc-macro2",
+            "quote",
+            "serde",
+            "serde_core",
+            "serde_derive",
+            "serde_spanned",
+            "syn",
+            "thiserror",
+            "thiserror-impl",
+            "toml",
+            "toml_datetime",
+            "toml_parser",
+            "toml_writer",
+            "unicode-ident",
+            "winnow",
+        ],
+    ),
+];
 
 /// Most lines of a source file before its tests. A longer one holds more than one idea.
 const FILE_LIMIT: usize = 500;

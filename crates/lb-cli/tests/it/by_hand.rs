@@ -167,3 +167,22 @@ fn one_interrupt_ends_a_call() {
     crate::support::signal(&call, "INT");
     assert_eq!(call.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn every_policy_explains_itself() {
+    for policy in ["pick_first", "rr", "ll", "random", "wrr", "p2c", "ring", "maglev", "prequal"] {
+        let ended = crate::support::lbctl(&["policy", policy, "--explain"]);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert!(ended.stdout.contains("Weakness"), "{policy}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_scenario_is_simulated() {
+    let ended = crate::support::lbctl(&["sim", "../lb-sim/scenarios/balancer_lost.toml"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("least_load"), "{}", ended.stdout);
+    let missing = crate::support::lbctl(&["sim", "no-such-file.toml"]);
+    assert_eq!(missing.code, 65, "{}", missing.stderr);
+    assert!(missing.stderr.contains("no-such-file.toml"), "{}", missing.stderr);
+}

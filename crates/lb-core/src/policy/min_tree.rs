@@ -49,9 +49,16 @@ impl MinTree {
         Some(place)
     }
 
+    /// The score of a place.
+    pub(super) fn score(&self, place: usize) -> u32 {
+        self.levels[0][place].load(SeqCst)
+    }
+
     /// Sets a score. Returns whether it was another before.
     pub(super) fn set(&self, place: usize, score: u32) -> bool {
-        if self.levels[0][place].swap(score, SeqCst) == score {
+        // Mostly nothing has changed, and looking is cheaper than writing. Whoever wrote the score also saw to the parents.
+        let leaf = &self.levels[0][place];
+        if leaf.load(SeqCst) == score || leaf.swap(score, SeqCst) == score {
             return false;
         }
         let mut node = place;
@@ -71,7 +78,7 @@ fn settle(parent: &AtomicU32, children: &[AtomicU32]) -> bool {
     let mut changed = false;
     loop {
         let least = children.iter().map(|child| child.load(SeqCst)).min().unwrap_or(NOBODY);
-        if parent.swap(least, SeqCst) == least {
+        if parent.load(SeqCst) == least || parent.swap(least, SeqCst) == least {
             return changed;
         }
         changed = true;

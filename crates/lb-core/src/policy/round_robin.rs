@@ -17,6 +17,13 @@ use super::{Choice, Field, Pick, Reason};
 #[derive(Debug, Clone, Default)]
 pub struct Cursor(Arc<AtomicUsize>);
 
+impl Cursor {
+    /// The present place; the next caller gets the next one.
+    pub(super) fn advance(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct RoundRobin {
     cursor: Cursor,
@@ -30,7 +37,7 @@ impl RoundRobin {
 
 impl Pick for RoundRobin {
     fn pick(&self, field: &Field<'_>, _rng: &mut Rng) -> Option<Choice> {
-        let turn = self.cursor.0.fetch_add(1, Ordering::Relaxed);
+        let turn = self.cursor.advance();
         let place = turn.checked_rem(field.count_allowed())?;
         // The place among the allowed ones: else whoever stands after a gap would get the gap's turns too.
         field.nth_allowed(place).map(|index| Choice { index, reason: Reason::Turn })

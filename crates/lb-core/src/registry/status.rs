@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{HEARTBEAT, Record, Registry};
+use super::{Record, Registry};
 use crate::{
     id::WorkerNumber,
     load::{Hello, LoadReport, WorkerState},
@@ -76,16 +76,23 @@ pub struct WorkerStatus {
 impl Registry {
     /// All workers, in the order of ids.
     pub fn workers(&self, now: Timestamp) -> impl Iterator<Item = WorkerStatus> {
-        self.by_id.values().map(move |number| status(*number, &self.workers[number], now))
+        self.by_id
+            .values()
+            .map(move |number| status(*number, &self.workers[number], self.heartbeat, now))
     }
 }
 
-fn status(number: WorkerNumber, record: &Record, now: Timestamp) -> WorkerStatus {
+fn status(
+    number: WorkerNumber,
+    record: &Record,
+    heartbeat: Duration,
+    now: Timestamp,
+) -> WorkerStatus {
     let silent_for = now.since(record.heard_at);
     WorkerStatus {
         number,
         hello: record.hello.clone(),
-        standing: standing(record, silent_for),
+        standing: standing(record, silent_for, heartbeat),
         slots: record.slots(),
         report: record.report,
         estimate: record.counters.estimate(),
@@ -95,12 +102,12 @@ fn status(number: WorkerNumber, record: &Record, now: Timestamp) -> WorkerStatus
     }
 }
 
-fn standing(record: &Record, silent_for: Duration) -> Standing {
+fn standing(record: &Record, silent_for: Duration, heartbeat: Duration) -> Standing {
     match record.state() {
         _ if record.drain_ordered => Standing::Draining,
         None => Standing::Waiting,
         Some(WorkerState::Draining) => Standing::Draining,
-        Some(WorkerState::Serving) if silent_for > 2 * HEARTBEAT => Standing::Stale,
+        Some(WorkerState::Serving) if silent_for > 2 * heartbeat => Standing::Stale,
         Some(WorkerState::Serving) => Standing::Serving,
     }
 }

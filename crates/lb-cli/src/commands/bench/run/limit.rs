@@ -45,7 +45,8 @@ fn waves(policy: PolicyKind, requests: u64, slots: &[u64]) -> Option<u64> {
             slots.iter().map(|slots| each.div_ceil(*slots)).max()
         }
         PolicyKind::LeastLoad => Some(requests.div_ceil(slots.iter().sum::<u64>().max(1))),
-        PolicyKind::Random => None,
+        // The others draw, or go by keys and measured speeds: slots alone set no limit.
+        _ => None,
     }
 }
 

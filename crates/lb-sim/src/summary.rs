@@ -1,0 +1,181 @@
+//! What came of it.
+
+use std::{fmt, time::Duration};
+
+use crate::{rule::Rule, scenario::Scenario};
+
+/// What one rule did, over one seed or several.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Response times of measured calls, in microseconds.
+    pub latencies: Vec<u32>,
+    /// Calls that clients wanted.
+    pub offered: u64,
+    /// Calls that were answered.
+    pub done: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Calls that were sent to a second choice.
+    pub retried: u64,
+    /// Calls still open when the run gave up.
+    pub unfinished: u64,
+    /// Calls with a token that found their worker gone after it had drained: a broken promise.
+    pub refused_after_drain: u64,
+    /// Share of slot time used, per worker and seed.
+    pub busy: Vec<f64>,
+}
+
+impl Tally {
+    pub(crate) fn done(&mut self, latency: Duration, measured: bool) {
+        self.done += 1;
+        if measured {
+            self.latencies.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Adds another run's.
+    pub fn merge(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.offered += other.offered;
+        self.done += other.done;
+        self.failed += other.failed;
+        self.retried += other.retried;
+        self.unfinished += other.unfinished;
+        self.refused_after_drain += other.refused_after_drain;
+        self.busy.extend(other.busy);
+    }
+
+    /// Sums up under a rule's name.
+    pub fn row(mut self, rule: Rule) -> Row {
+        self.latencies.sort_unstable();
+        let milliseconds = |share| f64::from(percentile(&self.latencies, share)) / 1_000.0;
+        let sum: f64 = self.latencies.iter().map(|&latency| f64::from(latency)).sum();
+        let fold = |least: fn(f64, f64) -> f64, start| self.busy.iter().copied().fold(start, least);
+        Row {
+            rule,
+            offered: self.offered,
+            failed: self.failed + self.unfinished,
+            retried: self.retried,
+            mean: sum / self.latencies.len().max(1) as f64 / 1_000.0,
+            p50: milliseconds(0.5),
+            p90: milliseconds(0.9),
+            p99: milliseconds(0.99),
+            p999: milliseconds(0.999),
+            max: milliseconds(1.0),
+            least_busy: fold(f64::min, 1.0),
+            most_busy: fold(f64::max, 0.0),
+        }
+    }
+}
+
+/// The value below which `share` of the sorted values lie; 0 if there are none.
+pub fn percentile(sorted: &[u32], share: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a length is a length"
+    )]
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0)
+}
+
+/// One rule's line of the table. Times in milliseconds, as the client saw them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Which rule.
+    pub rule: Rule,
+    /// Calls that clients wanted.
+    pub offered: u64,
+    /// Calls that failed or never ended.
+    pub failed: u64,
+    /// Calls that were sent to a second choice.
+    pub retried: u64,
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// Nine in ten are no slower.
+    pub p90: f64,
+    /// 99 in 100 are no slower.
+    pub p99: f64,
+    /// 999 in 1,000 are no slower.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+    /// Share of slot time used by the least busy worker.
+    pub least_busy: f64,
+    /// Share of slot time used by the busiest worker.
+    pub most_busy: f64,
+}
+
+/// The table of a scenario.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// The scenario's name.
+    pub name: String,
+    /// What it shows.
+    pub about: String,
+    /// Number of seeds pooled.
+    pub seeds: usize,
+    /// One line for each rule, in the scenario's order.
+    pub rows: Vec<Row>,
+}
+
+impl Summary {
+    pub(crate) fn new(scenario: &Scenario, rows: Vec<Row>) -> Self {
+        Self {
+            name: scenario.name.clone(),
+            about: scenario.about.clone(),
+            seeds: scenario.seeds.len(),
+            rows,
+        }
+    }
+
+    /// The first oracle's row.
+    pub fn oracle(&self) -> Option<&Row> {
+        self.rows.iter().find(|row| row.rule.is_oracle())
+    }
+
+    /// The row of a rule.
+    pub fn row(&self, rule: Rule) -> Option<&Row> {
+        self.rows.iter().find(|row| row.rule == rule)
+    }
+
+    /// A rule's 99th percentile over the oracle's; `None` without either.
+    pub fn ratio(&self, rule: Rule) -> Option<f64> {
+        Some(self.row(rule)?.p99 / self.oracle()?.p99)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}: {}", self.name, self.about)?;
+        writeln!(formatter, "seeds pooled: {}; times in ms, as clients saw them", self.seeds)?;
+        writeln!(
+            formatter,
+            "{:<20} {:>8} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8}",
+            "rule",
+            "calls",
+            "failed",
+            "retried",
+            "mean",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "busy %",
+            "p99 / o."
+        )?;
+        self.rows.iter().try_for_each(|row| {
+            let busy = format!("{:.0}-{:.0}", row.least_busy * 100.0, row.most_busy * 100.0);
+            let ratio = self.ratio(row.rule).map_or_else(|| "-".to_owned(), |r| format!("{r:.3}"));
+            writeln!(
+                formatter,
+                "{:<20} {:>8} {:>7} {:>7} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>9} {:>8}",
+                row.rule, row.offered, row.failed, row.retried, row.mean, row.p50, row.p90,
+                row.p99, row.p999, row.max, busy, ratio
+            )
+        })
+    }
+}

@@ -1,0 +1,221 @@
+//! One run: takes the next event, changes the world, plans what follows.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use lb_core::{id::WorkerNumber, registry::TICK, time::Timestamp};
+
+use crate::{
+    agenda::{Agenda, Event, Mail, Pipe},
+    balancer::SimBalancer,
+    rule::Rule,
+    scenario::{Arrivals, Scenario},
+    summary::Tally,
+    worker::{CallKey, CallToken, SimWorker},
+};
+
+mod calls;
+mod faults;
+mod streams;
+
+use streams::Order;
+
+/// How long a run goes on after the last call, besides a heartbeat: every lease and silence has passed by then.
+const SETTLE: Duration = Duration::from_secs(8);
+
+/// How long a run waits for its last calls. What is still open then never ends: its worker is frozen for good.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// One call.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    /// Seconds at speed 1.
+    work: f64,
+    started: Timestamp,
+    client: u32,
+    worker: u32,
+    /// `None`: sent without a pick of a balancer that counts.
+    token: Option<CallToken>,
+    second: Option<(u32, WorkerNumber)>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// With an answer.
+    Done,
+    /// Nobody took it: safe to send elsewhere.
+    Refused,
+    /// Its worker died over it.
+    Broken,
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    rule: Rule,
+    now: Timestamp,
+    end: Timestamp,
+    agenda: Agenda,
+    /// What clients want. Its own generator, so that all rules face the same calls.
+    demand: Rng,
+    /// Everything else.
+    chance: Rng,
+    workers: Vec<SimWorker>,
+    balancers: Vec<SimBalancer>,
+    calls: Vec<Call>,
+    free_calls: Vec<CallKey>,
+    open_calls: u64,
+    last_end: Timestamp,
+    mail: Pipe<(u32, u32, Mail)>,
+    orders: Pipe<(u32, u64, Order)>,
+    /// Calls that wait at the door of a frozen worker.
+    at_the_door: Vec<(u32, CallKey)>,
+    tally: Tally,
+}
+
+/// Runs one rule on one seed.
+///
+/// Panics when an invariant of the world or of the core breaks; the same arguments then break it again.
+pub fn run_once(scenario: &Scenario, rule: Rule, seed: u64) -> Tally {
+    let mut world = World::new(scenario, rule, seed);
+    world.begin();
+    world.go();
+    world.finish()
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, rule: Rule, seed: u64) -> Self {
+        let mut demand = Rng::with_seed(seed);
+        let chance = demand.fork();
+        let balancers = scenario.balancers as usize;
+        let machine =
+            |machine: &crate::Machine| SimWorker::new(machine.slots, machine.speed, balancers);
+        Self {
+            scenario,
+            rule,
+            now: Timestamp::default(),
+            end: Timestamp::at(scenario.length),
+            agenda: Agenda::default(),
+            demand,
+            chance,
+            workers: scenario.fleet.iter().map(machine).collect(),
+            balancers: (0..balancers)
+                .map(|_| SimBalancer::new(rule, 0, scenario.heartbeat()))
+                .collect(),
+            calls: Vec::new(),
+            free_calls: Vec::new(),
+            open_calls: 0,
+            last_end: Timestamp::default(),
+            mail: Pipe::default(),
+            orders: Pipe::default(),
+            at_the_door: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn begin(&mut self) {
+        for balancer in 0..self.scenario.balancers {
+            self.agenda.plan(self.now + TICK, Event::Tick { balancer });
+        }
+        for worker in 0..self.workers.len() {
+            if !self.scenario.joins_later(worker) {
+                self.start_worker(worker);
+            }
+        }
+        for (place, fault) in (0..).zip(&self.scenario.faults) {
+            self.agenda.plan(Timestamp::at(fault.at), Event::Fault { place, begins: true });
+            if let Some(lasts) = fault.lasts {
+                let at = Timestamp::at(fault.at + lasts);
+                self.agenda.plan(at, Event::Fault { place, begins: false });
+            }
+        }
+        // The first calls come when the workers are in.
+        let first = self.now + Duration::from_millis(100);
+        match self.scenario.arrivals {
+            Arrivals::Open { .. } => self.agenda.plan(first, Event::Arrival { client: 0 }),
+            Arrivals::Closed { clients, .. } => {
+                for client in 0..clients {
+                    self.agenda.plan(first, Event::Arrival { client });
+                }
+            }
+        }
+    }
+
+    fn go(&mut self) {
+        while let Some((at, event)) = self.agenda.next() {
+            let busy_until = self.end.max(self.last_end);
+            let rest = SETTLE + self.scenario.heartbeat();
+            let over = at > busy_until + rest && self.open_calls == 0;
+            if over || at > self.end + PATIENCE {
+                break;
+            }
+            self.now = at;
+            self.handle(event);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Arrival { client } => self.arrival(client),
+            Event::Reach { call } => self.reach(call),
+            Event::Finish { worker, epoch, call } => self.finish_call(worker, epoch, call),
+            Event::Answer { call, end } => self.answer(call, end),
+            Event::Outcome { balancer, incarnation, number, sent } => {
+                self.outcome(balancer, incarnation, WorkerNumber(number), sent);
+            }
+            Event::ReportDue { worker } => self.report_due(worker),
+            Event::Mail => self.mail_arrives(),
+            Event::Reconnect { balancer } => self.reconnect(balancer),
+            Event::Tick { balancer } => self.tick(balancer),
+            Event::Order => self.order_arrives(),
+            Event::Fault { place, begins } => self.fault(place, begins),
+        }
+    }
+
+    fn tick(&mut self, balancer: u32) {
+        self.agenda.plan(self.now + TICK, Event::Tick { balancer });
+        let process = &mut self.balancers[balancer as usize];
+        if process.alive {
+            process.registry.handle_timeout(self.now);
+            self.carry_out(balancer);
+        }
+        self.check_workers();
+    }
+
+    fn check_workers(&self) {
+        for worker in &self.workers {
+            let running = worker.running.len();
+            assert!(running <= usize::from(worker.slots), "a slot runs one call");
+            let idle_slot = worker.has_free_slot() && !worker.queue.is_empty();
+            assert!(!idle_slot, "no call waits beside a free slot");
+        }
+    }
+
+    /// When all has come to rest, the balancers' books agree with the truth.
+    fn finish(mut self) -> Tally {
+        self.check_workers();
+        let seconds = self.now.since(Timestamp::default()).as_secs_f64();
+        for worker in &mut self.workers {
+            worker.account(self.now);
+            let share = worker.slot_seconds() / (seconds * f64::from(worker.slots));
+            self.tally.busy.push(share);
+        }
+        self.tally.unfinished = self.open_calls;
+        let ended = self.tally.done + self.tally.failed + self.tally.unfinished;
+        assert_eq!(self.tally.offered, ended, "every call ends once");
+        if self.open_calls == 0 {
+            self.check_books();
+        }
+        self.tally
+    }
+
+    fn check_books(&self) {
+        for balancer in self.balancers.iter().filter(|balancer| balancer.alive) {
+            for status in balancer.registry.workers(self.now) {
+                let worker = &self.workers[balancer.worker(status.number) as usize];
+                let truth = worker.truth();
+                assert_eq!(status.estimate, truth, "{} at rest: {status:?}", status.hello.id);
+            }
+        }
+    }
+}
