@@ -20,8 +20,8 @@
 //! open, they become orphans: they count until the worker's reports show that they cannot be there any more.
 //!
 //! That is exact where every end is told, by an outcome or by a report that follows the change. Where reports are older than that,
-//! [`Counters::expected_calls`] takes off what has likely ended since ([`drain`]), and how likely follows from the
-//! speed of the worker, which is learned ([`pace`]).
+//! [`Counters::expected_calls`] takes off what has likely ended since (`drain`), and how likely follows from the
+//! speed of the worker, which is learned (`pace`).
 //!
 //! The picking side and the owner share [`Counters`]; everything else, the [`Ledger`], belongs to the
 //! owner alone. A pick adds one to a counter and never waits; a report stores one number.
