@@ -74,10 +74,23 @@ fn nonsense_is_refused_with_line_and_field() {
             "line 4: warm_up_seconds is 10, expected less",
         ),
         ("seconds = 10", "seconds = nan", "line 3: seconds is NaN, expected a number above 0"),
-        ("mean_ms = 50", "mean_ms = \"x\"", "line 8: invalid type: string \"x\", expected f64"),
+        (
+            "mean_ms = 50",
+            "mean_ms = \"x\"",
+            "line 8: mean_ms: invalid type: string \"x\", expected f64",
+        ),
         ("mean_ms = 50", "mean = 50", "line 8: unknown field `mean`"),
         ("count = 2", "", "missing field `count`"),
         ("[arrivals]", "[arrivals", "line 4: "),
+        ("seconds = 10", "seconds = 1e300", "line 3: seconds is 1e300, expected a number above 0"),
+        ("slots = 1", "slots = 70000", "line 14: slots: invalid value: integer `70000`"),
+        ("slots = 1", "slots = 1\nslots = 1", "line 15: slots: duplicate key"),
+        (
+            "load = 0.5",
+            "load = 0.5\nthink_ms = 5",
+            "line 6: arrivals.think_ms is 5, expected nothing",
+        ),
+        ("interval_ms = 20", "interval_ms = 1e-9", "line 11: reports.interval_ms is"),
     ];
     for (sound, spoiled, message) in cases {
         let text = SOUND.replacen(sound, spoiled, 1);

@@ -11,6 +11,12 @@ use crate::{rule::Rule, service::Service};
 /// Most workers in a scenario: a port number of the made-up addresses is one of 16 bits.
 const WORKER_LIMIT: usize = 60_000;
 
+/// Greatest number of anything: a billion seconds are thirty years.
+const GREATEST: f64 = 1e9;
+
+/// Least time between two reports: with shorter ones a run does nothing but report.
+const LEAST_INTERVAL_MS: f64 = 0.1;
+
 /// Why a scenario is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
@@ -163,11 +169,25 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn malformed(self, error: &toml::de::Error) -> ScenarioError {
-        ScenarioError::Malformed {
-            file: self.file.to_owned(),
-            line: self.line_at(error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
-        }
+        let start = error.span().map_or(0, |span| span.start);
+        let message = match self.key_at(start) {
+            // The parser names unknown and missing fields itself, and no others.
+            Some(key) if !error.message().contains("field `") => {
+                format!("{key}: {}", error.message())
+            }
+            _ => error.message().to_owned(),
+        };
+        ScenarioError::Malformed { file: self.file.to_owned(), line: self.line_at(start), message }
+    }
+
+    /// The last key that begins before the end of this line.
+    fn key_at(&self, offset: usize) -> Option<&str> {
+        let end = self.text[offset..].find('\n').map_or(self.text.len(), |line| offset + line);
+        let keys = self.text[..end].lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));
+        let is_key = |key: &&str| {
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        keys.rev().find(is_key)
     }
 
     fn line_at(self, offset: usize) -> usize {
@@ -215,17 +235,17 @@ impl Source<'_> {
     }
 
     fn positive(self, field: &str, value: f64) -> Result<f64, ScenarioError> {
-        if value.is_finite() && value > 0.0 && value <= 1e9 {
+        if value.is_finite() && value > 0.0 && value <= GREATEST {
             return Ok(value);
         }
-        self.refuse(field, value, "a number above 0")
+        self.refuse(field, shown(value), "a number above 0, at most 1e9")
     }
 
     fn duration(self, field: &str, value: f64, unit: f64) -> Result<Duration, ScenarioError> {
-        if value.is_finite() && (0.0..=1e9).contains(&value) {
+        if value.is_finite() && (0.0..=GREATEST).contains(&value) {
             return Ok(Duration::from_secs_f64(value * unit));
         }
-        self.refuse(field, value, "0 or more")
+        self.refuse(field, shown(value), "0 to 1e9")
     }
 
     fn resolve(self, raw: RawScenario) -> Result<Scenario, ScenarioError> {
@@ -298,6 +318,9 @@ impl Source<'_> {
     }
 
     fn arrivals(self, raw: &RawArrivals, capacity: f64) -> Result<Arrivals, ScenarioError> {
+        if let (Some(think), None) = (raw.think_ms, raw.clients) {
+            return self.refuse("arrivals.think_ms", shown(think), "nothing without clients");
+        }
         match (raw.load, raw.rate, raw.clients) {
             (Some(load), None, None) => {
                 Ok(Arrivals::Open { rate: self.positive("arrivals.load", load)? * capacity })
@@ -348,6 +371,9 @@ impl Source<'_> {
 
     fn reports(self, raw: &RawReports) -> Result<Reports, ScenarioError> {
         let interval = self.positive("reports.interval_ms", raw.interval_ms)?;
+        if interval < LEAST_INTERVAL_MS {
+            return self.refuse("reports.interval_ms", interval, "at least 0.1");
+        }
         let interval = Duration::from_secs_f64(interval / 1_000.0);
         match raw.kind.as_str() {
             "on_change" => Ok(Reports::OnChange { interval }),
@@ -385,6 +411,11 @@ impl Source<'_> {
         };
         raw.faults.iter().enumerate().map(resolve).collect()
     }
+}
+
+/// A number that nobody has to count the digits of.
+fn shown(value: f64) -> String {
+    if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") }
 }
 
 fn value_of<'a, 'i, K>(

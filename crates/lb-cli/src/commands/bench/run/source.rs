@@ -73,8 +73,8 @@ impl Source {
             return ScenarioError::Refused { place: self.shown.clone(), message };
         };
         let message = match self.field_at(span.start) {
-            // The parser names unknown, missing and doubled fields itself.
-            Some(field) if !message.contains('`') => format!("{field}: {message}"),
+            // The parser names unknown and missing fields itself, and no others.
+            Some(field) if !message.contains("field `") => format!("{field}: {message}"),
             _ => message,
         };
         ScenarioError::Refused { place: self.place(&span), message }

@@ -136,7 +136,10 @@ fn what_cannot_be_read_names_file_and_line_and_field() {
         ("slots = [\n  4,\n  \"x\",\n]\n", "case.toml, line 3: slots: invalid type"),
         ("workers = \n", "case.toml, line 1: workers: "),
         ("workers = 1\nworkers = 2\n", "case.toml, line 2: workers: duplicate key"),
-        ("distribution = \"even\"\n", "case.toml, line 1: unknown variant `even`, expected one of"),
+        (
+            "distribution = \"even\"\n",
+            "case.toml, line 1: distribution: unknown variant `even`, expected one of",
+        ),
         ("workers = 2\n[[event]]\nkill = \"w01\"\n", "case.toml, line 2: missing field `at`"),
         ("[[event]]\nat = \"1s\"\nshoot = \"w01\"\n", "case.toml, line 3: unknown field `shoot`"),
         (
