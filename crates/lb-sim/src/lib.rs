@@ -21,7 +21,7 @@ mod world;
 pub use rule::{Rule, UnknownRule};
 pub use scenario::{Arrivals, Calls, Fault, FaultKind, Machine, Reports, Scenario, ScenarioError};
 pub use service::Service;
-pub use summary::{Row, Summary, Tally, percentile};
+pub use summary::{Moment, Row, Summary, Tally, percentile};
 pub use world::run_once;
 
 /// Runs every rule of a scenario on every seed of it and sums up.

@@ -23,9 +23,48 @@ pub struct Tally {
     pub refused_after_drain: u64,
     /// Share of slot time used, per worker and seed.
     pub busy: Vec<f64>,
+    /// What was seen over time: [`MOMENTS`] equal parts of the run, or none before the first look.
+    pub(crate) looks: Vec<Looks>,
+}
+
+/// Parts that a run is cut into to show it over time.
+const MOMENTS: usize = 60;
+
+/// Shares of calls whose times draw a distribution: evenly in the body, ever finer in the tail.
+const SHARES: [f64; 32] = [
+    0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6,
+    0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999,
+    1.0,
+];
+
+/// All looks at the fleet in one part of the run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Looks {
+    /// How many.
+    count: u32,
+    /// Shares of slots that were running a call, summed.
+    busy: f64,
+    /// Calls that waited for a slot, summed.
+    waiting: u64,
 }
 
 impl Tally {
+    /// Takes a look at the fleet when `passed` (0 to 1) of the run is over. Later ones do not count.
+    pub(crate) fn look(&mut self, passed: f64, running: usize, waiting: usize, slots: usize) {
+        self.looks.resize(MOMENTS, Looks::default());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a length is a length"
+        )]
+        let place = (passed * MOMENTS as f64) as usize;
+        if let Some(moment) = self.looks.get_mut(place) {
+            moment.count += 1;
+            moment.busy += running as f64 / slots.max(1) as f64;
+            moment.waiting += waiting as u64;
+        }
+    }
+
     pub(crate) fn done(&mut self, latency: Duration, measured: bool) {
         self.done += 1;
         if measured {
@@ -43,6 +82,12 @@ impl Tally {
         self.unfinished += other.unfinished;
         self.refused_after_drain += other.refused_after_drain;
         self.busy.extend(other.busy);
+        self.looks.resize(self.looks.len().max(other.looks.len()), Looks::default());
+        for (mine, theirs) in self.looks.iter_mut().zip(other.looks) {
+            mine.count += theirs.count;
+            mine.busy += theirs.busy;
+            mine.waiting += theirs.waiting;
+        }
     }
 
     /// Sums up under a rule's name.
@@ -64,7 +109,20 @@ impl Tally {
             max: milliseconds(1.0),
             least_busy: fold(f64::min, 1.0),
             most_busy: fold(f64::max, 0.0),
+            distribution: SHARES.map(|share| (share, milliseconds(share))).to_vec(),
+            moments: self.moments(),
         }
+    }
+
+    /// Parts of the run that were looked at.
+    fn moments(&self) -> Vec<Moment> {
+        let parts = self.looks.iter().enumerate().filter(|(_, looks)| looks.count > 0);
+        let moment = |(place, looks): (usize, &Looks)| Moment {
+            passed: (place as f64 + 0.5) / MOMENTS as f64,
+            busy: looks.busy / f64::from(looks.count),
+            waiting: looks.waiting as f64 / f64::from(looks.count),
+        };
+        parts.map(moment).collect()
     }
 }
 
@@ -106,6 +164,21 @@ pub struct Row {
     pub least_busy: f64,
     /// Share of slot time used by the busiest worker.
     pub most_busy: f64,
+    /// Shares of the calls (0 to 1, growing), and the time within which each was answered.
+    pub distribution: Vec<(f64, f64)>,
+    /// The fleet over time, the mean over all seeds.
+    pub moments: Vec<Moment>,
+}
+
+/// The fleet in one part of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// How much of the run is over in the middle of the part, 0 to 1.
+    pub passed: f64,
+    /// Share of all slots that run a call, 0 to 1.
+    pub busy: f64,
+    /// Calls that wait for a slot, in all workers together.
+    pub waiting: f64,
 }
 
 /// The table of a scenario.

@@ -11,7 +11,7 @@ use crate::{
     rule::Rule,
     scenario::{Arrivals, Scenario},
     summary::Tally,
-    worker::{CallKey, CallToken, SimWorker},
+    worker::{CallKey, CallToken, Life, SimWorker},
 };
 
 mod calls;
@@ -180,6 +180,21 @@ impl<'a> World<'a> {
             self.carry_out(balancer);
         }
         self.check_workers();
+        if balancer == 0 {
+            self.look();
+        }
+    }
+
+    /// Notes how full the fleet is. Whoever is not there has no slots.
+    fn look(&mut self) {
+        let there = self.workers.iter().filter(|worker| worker.life == Life::Up);
+        let (running, waiting, slots) =
+            there.fold((0, 0, 0), |(running, waiting, slots), worker| {
+                let full = (worker.running.len(), worker.queue.len(), usize::from(worker.slots));
+                (running + full.0, waiting + full.1, slots + full.2)
+            });
+        let passed = self.now.since(Timestamp::default()).div_duration_f64(self.scenario.length);
+        self.tally.look(passed, running, waiting, slots);
     }
 
     fn check_workers(&self) {
