@@ -1,10 +1,17 @@
 //! Printing: for people as text, for programs as one JSON value per command.
 
-use std::io::{self, Write as _};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
 
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
+
+use crate::failure::Failure;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,6 +21,9 @@ pub(crate) enum Format {
     /// For programs: one JSON value
     Json,
 }
+
+/// Columns of a page that is no terminal.
+const COLUMNS: usize = 80;
 
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +74,28 @@ fn unless_closed(written: io::Result<()>) -> anyhow::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Columns of text that fit beside each other: a terminal's, else those that fit into any.
+pub(crate) fn width() -> usize {
+    match tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+        _ => COLUMNS,
+    }
+}
+
+/// Whether a file can be written: found out before the work, not after it. Leaves no empty file behind.
+///
+/// # Errors
+/// When it cannot.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let existed = path.exists();
+    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).map_err(|source| Failure::write(path, source))?;
+    if !existed {
+        fs::remove_file(path).map_err(|source| Failure::write(path, source))?;
+    }
+    Ok(())
 }
 
 /// Says something beside the result.

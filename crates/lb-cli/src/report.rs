@@ -8,8 +8,11 @@
 mod html;
 mod notes;
 mod plot;
+mod plots;
+mod sheet;
 mod spread;
 mod spread_table;
+pub(crate) mod sweep;
 mod table;
 mod text;
 pub(crate) mod units;
@@ -20,7 +23,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::RunResult;
 
+pub(crate) use self::html::document;
+pub(crate) use self::plots::Plots;
 pub use self::spread::{Range, Spread, TimeRanges, middle};
+
+/// What the names of colours in plots mean, in both themes.
+const PLOT_STYLE: &str = include_str!("report/plot.css");
 
 /// What was measured, where, and what came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,13 +81,13 @@ pub enum ReportError {
 
 impl Report {
     /// The table for a terminal of so many columns, with notes below it. Ids that do not fit are
-    /// shortened; below about 95 columns the table is as narrow as it gets. Repeated runs have tables of
-    /// their own, which are as wide as they need to be.
+    /// shortened, and what is still too wide becomes several tables. Repeated runs have tables of their
+    /// own.
     pub fn table(&self, width: usize) -> String {
         if self.spreads.is_empty() {
             table::render(&self.runs, width)
         } else {
-            spread_table::render(&self.spreads, &self.runs)
+            spread_table::render(&self.spreads, &self.runs, width)
         }
     }
 

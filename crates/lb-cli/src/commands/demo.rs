@@ -1,9 +1,6 @@
 //! `lbctl demo`: a cluster of real processes, one workload, three policies, one table and one page.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -20,7 +17,7 @@ use crate::{
     failure::Failure,
     fleet::{Fleet, WorkerPlan},
     load::{self, End, Plan, RunResult, Shape},
-    output::{line, note},
+    output::{check_writable, line, note, width},
     progress::Bar,
     report::Report,
     workload::{self, AdminProbe, Distribution, Task, Tasks},
@@ -52,9 +49,6 @@ const POLICIES: [PolicyKind; 3] =
 
 /// The same tasks in every demo.
 const SEED: u64 = 1;
-
-/// Width of the table, in columns.
-const WIDTH: usize = 110;
 
 pub(crate) async fn run(
     common: &Common,
@@ -150,13 +144,7 @@ fn show(common: &Common, arguments: &Arguments, report: &Report) -> Result<(), F
         let json = report.json().context("cannot make the report")?;
         return Ok(line(&json)?);
     }
-    line(&report.table(WIDTH))?;
+    line(&report.table(width()))?;
     line(&format!("\nplots: {}", shown.display()))?;
     Ok(())
-}
-
-/// Finds out before the work, not after it.
-fn check_writable(path: &Path) -> Result<(), Failure> {
-    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).map_err(|source| Failure::write(path, source))
 }

@@ -1,10 +1,10 @@
 //! `lbctl report`: one document from result files, for people who were not there.
 //!
 //! The text is a template: what is measured stands in it as a placeholder ([`fill`]), so no figure is ever typed
-//! by hand, and the document can be made again whenever a result file changes.
+//! by hand; and a sentence that claims something stands under a condition on the figures ([`context`]), so none
+//! can contradict them. The document can be made again whenever a result file changes.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -16,96 +16,98 @@ use crate::{
     commands::bench::run::BUILT_IN,
     context::Common,
     failure::Failure,
-    outcome::{Outcome, OutcomeError},
-    output::{line, note},
+    output::{check_writable, note},
 };
 
+use self::{context::Form, results::Results};
+
+mod compare;
+mod context;
 mod fill;
+mod page;
+mod results;
+mod table;
 
 /// From what to make which document.
 #[derive(Debug, Args)]
+#[group(id = "document", required = true, multiple = true, args = ["markdown", "html"])]
 pub(crate) struct Arguments {
-    /// Result files of `lbctl bench run --out`, or folders of them
+    /// Result files of `lbctl bench run --out` and of the simulator, or folders of them
     #[arg(required = true)]
     results: Vec<PathBuf>,
-    /// The document to write, in Markdown
+    /// The document to write, in Markdown; its plots go into a folder of the same name beside it
     #[arg(long, value_name = "FILE")]
-    markdown: PathBuf,
+    markdown: Option<PathBuf>,
+    /// The document to write, as one HTML page with its plots inside
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
-/// The text around the figures.
-const TEMPLATE: &str = include_str!("report/template.md");
-
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failure> {
-    let results = read_all(&arguments.results)?;
-    let missing: Vec<&str> = BUILT_IN
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| !results.contains_key(*name))
-        .collect();
+    let results = Results::read(&arguments.results)?;
+    for skipped in &results.skipped {
+        note(&format!("left out: {skipped}"));
+    }
+    let missing = missing(&results);
     if !missing.is_empty() {
         note(&format!("not measured: {}", missing.join(", ")));
     }
-    let document = fill::fill(TEMPLATE, &results).context("the template is broken")?;
-    let path = &arguments.markdown;
-    fs::write(path, document).map_err(|source| Failure::write(path, source))?;
-    let json =
-        serde_json::json!({ "document": path, "results": results.len(), "missing": missing });
-    if common.printer().is_json() {
-        return Ok(line(&format!("{json:#}"))?);
+    let documents: Vec<&Path> = [&arguments.markdown, &arguments.html]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect();
+    documents.iter().try_for_each(|path| check_writable(path))?;
+    if let Some(path) = &arguments.markdown {
+        markdown(path, &results)?;
     }
-    Ok(line(&format!("{} from {} results", path.display(), results.len()))?)
+    if let Some(path) = &arguments.html {
+        let (text, _) = filled(&results, &Form::Html)?;
+        write(path, &page::from_markdown(&text))?;
+    }
+    let json = serde_json::json!({
+        "documents": documents,
+        "results": results.cases.len(),
+        "missing": missing,
+        "left_out": results.skipped,
+    });
+    let shown: Vec<String> = documents.iter().map(|path| path.display().to_string()).collect();
+    let text = format!("{} from {} results", shown.join(" and "), results.cases.len());
+    Ok(common.printer().print(&text, &json)?)
 }
 
-/// All results by scenario.
-fn read_all(paths: &[PathBuf]) -> Result<BTreeMap<String, Outcome>, Failure> {
-    let refused = |error: OutcomeError| Failure::Refused(error.to_string());
-    let mut results = BTreeMap::new();
-    for path in paths {
-        let in_folder = path.is_dir();
-        let files = if in_folder { json_files(path)? } else { vec![path.clone()] };
-        for file in files {
-            match Outcome::read(&file).map_err(refused)? {
-                Some(outcome) => add(&mut results, outcome, &file)?,
-                // Other measurements may lie in the same folder.
-                None if in_folder => {}
-                None => {
-                    let path = file.display().to_string();
-                    return Err(refused(OutcomeError::Other { path }));
-                }
-            }
-        }
+/// Writes the document and, beside it, its plots.
+fn markdown(path: &Path, results: &Results) -> Result<(), Failure> {
+    let folder = path.with_extension("");
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (text, plots) = filled(results, &Form::Markdown { folder: name })?;
+    fs::create_dir_all(&folder).map_err(|source| Failure::write(&folder, source))?;
+    for (name, svg) in plots {
+        write(&folder.join(name), &svg)?;
     }
-    Ok(results)
+    write(path, &text)
 }
 
-fn add(
-    results: &mut BTreeMap<String, Outcome>,
-    outcome: Outcome,
-    file: &Path,
-) -> Result<(), Failure> {
-    let scenario = outcome.scenario.clone();
-    if results.insert(scenario.clone(), outcome).is_some() {
-        let file = file.display();
-        let message =
-            format!("{file} is another result of scenario {scenario}: expected one of each");
-        return Err(Failure::Refused(message));
-    }
-    Ok(())
+/// The text, and the plots that it refers to by their file names.
+fn filled(results: &Results, form: &Form) -> Result<(String, Vec<(String, String)>), Failure> {
+    let (values, plots) = context::context(results, form).context("cannot draw the plots")?;
+    let text = fill::fill(&values).context("the template is broken")?;
+    Ok((text, plots))
 }
 
-/// The files of a folder, in the order of their names.
-fn json_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::Refused(format!("cannot read {}: {error}", folder.display()))
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|source| Failure::write(path, source))
+}
+
+/// What the document has a place for and no result.
+fn missing(results: &Results) -> Vec<&'static str> {
+    let cases = BUILT_IN.iter().map(|(name, _)| *name);
+    let cases = cases.filter(|name| !results.cases.contains_key(*name));
+    let others = [
+        ("least_load_evidence", results.evidence.is_none()),
+        ("interval_sweep", results.sweep.is_none()),
+        ("pick-wire", results.pick_wire.is_none()),
+        ("wire", results.wire.is_none()),
+    ];
+    cases.chain(others.into_iter().filter_map(|(name, lacks)| lacks.then_some(name))).collect()
 }

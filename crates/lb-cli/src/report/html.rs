@@ -16,21 +16,19 @@ use super::{Environment, Report, ReportError};
 
 mod spreads;
 
-const STYLE: &str = include_str!("page.css");
+/// Colours, which plots name, and the rest of the page.
+const STYLES: [&str; 2] = [super::PLOT_STYLE, include_str!("page.css")];
 
 pub(super) fn render(report: &Report) -> Result<String, ReportError> {
     let title = escaped(&report.title);
-    let figures = concat(&plot::figures(&report.runs)?, figure);
-    Ok(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<h1>{title}</h1>\n<p>{description}</p>\n<p class=\"date\">{date}</p>\n\
+    let figures = figures(&plot::figures(&report.runs)?);
+    let body = format!(
+        "<header>\n<h1>{title}</h1>\n<p>{description}</p>\n<p class=\"date\">{date}</p>\n\
          {headline}</header>\n<main>\n\
          <h2>Results</h2>\n{runs}{notes}\
-         <h2>Plots</h2>\n{cut}<div class=\"figures\">\n{figures}</div>\n\
+         <h2>Plots</h2>\n{cut}{figures}\
          <h2>Workers</h2>\n{workers}\
-         <h2>How it was measured</h2>\n{environment}</main>\n</body>\n</html>\n",
+         <h2>How it was measured</h2>\n{environment}</main>\n",
         description = escaped(&report.description),
         date = escaped(&report.environment.date),
         headline = headline_paragraph(report),
@@ -39,7 +37,27 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
         cut = cut_short(&report.runs),
         workers = workers_table(&report.runs),
         environment = environment(&report.environment, &report.runs),
-    ))
+    );
+    Ok(page(&title, &body))
+}
+
+/// A page around the HTML of a document, which has its own headings and may have [`figures`].
+pub(crate) fn document(title: &str, body: &str) -> String {
+    page(&escaped(title), &format!("<main class=\"document\">\n{body}</main>\n"))
+}
+
+fn page(title: &str, body: &str) -> String {
+    let style = STYLES.concat();
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+}
+
+/// Figures, as many beside each other as fit.
+pub(super) fn figures(figures: &[Figure]) -> String {
+    format!("<div class=\"figures\">\n{}</div>\n", concat(figures, figure))
 }
 
 fn headline_paragraph(report: &Report) -> String {

@@ -6,12 +6,17 @@
 mod bars;
 mod frame;
 mod ink;
+mod interval;
 mod latency;
+mod lines;
+mod simulation;
 mod ticks;
 mod timeline;
 mod workers;
 
 pub(super) use self::ink::Ink;
+pub(super) use self::interval::by_interval;
+pub(super) use self::simulation::of_simulation;
 pub(super) use self::workers::{all_workers, of_worker, share_of_slots};
 
 use crate::load::RunResult;
@@ -59,6 +64,8 @@ pub(super) enum Mark {
 pub(super) struct Drawing {
     /// Above the drawing, when there are several.
     pub(super) heading: Option<String>,
+    /// In CSS pixels.
+    pub(super) size: (u32, u32),
     /// An `<svg>` element that refers to nothing outside the page but its style sheet.
     pub(super) svg: String,
 }
@@ -76,6 +83,13 @@ pub(super) fn figures(runs: &[RunResult]) -> Result<Vec<Figure>, ReportError> {
         timeline::slots(runs)?,
         timeline::processors(runs)?,
     ];
+    Ok(figures.into_iter().flatten().collect())
+}
+
+/// The two that say most, for a document that shows many cases.
+pub(super) fn main_figures(runs: &[RunResult]) -> Result<Vec<Figure>, ReportError> {
+    let runs = &runs[..runs.len().min(MAX_RUNS)];
+    let figures = [latency::distribution(runs)?, workers::utilisation(runs)?];
     Ok(figures.into_iter().flatten().collect())
 }
 

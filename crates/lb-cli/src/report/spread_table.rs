@@ -24,14 +24,18 @@ const ROW_LINES: [TableComponent; 4] = [
     TableComponent::RightBorderIntersections,
 ];
 
-pub(super) fn render(spreads: &[Spread], runs: &[RunResult]) -> String {
+/// Free columns between two columns of a table.
+const GAP: usize = 2;
+
+pub(super) fn render(spreads: &[Spread], runs: &[RunResult], width: usize) -> String {
     let notes = notes_of_spreads(spreads).into_iter().map(|note| format!("* {note}\n"));
-    let tables = [Some(times(spreads)), Some(calls(spreads)), workers(runs)].into_iter().flatten();
+    let tables = [Some(times(spreads, width)), Some(calls(spreads, width)), workers(runs, width)];
+    let tables = tables.into_iter().flatten();
     tables.chain(notes).collect()
 }
 
 /// Response times, and how they compare with the least there can be.
-fn times(spreads: &[Spread]) -> String {
+fn times(spreads: &[Spread], width: usize) -> String {
     let with_limit = spreads.iter().any(|spread| spread.limit_us.is_some());
     let mut head = vec!["policy", "mean", "p50", "p90", "p99", "p99.9", "max"];
     head.extend(with_limit.then_some(["limit", "max ÷ limit"]).into_iter().flatten());
@@ -55,7 +59,7 @@ fn times(spreads: &[Spread]) -> String {
         }
         row
     });
-    table(&head, rows.collect())
+    tables(&head, 1, &rows.collect::<Vec<_>>(), width)
 }
 
 fn with_range(spread: &Spread, range: &Range) -> String {
@@ -67,7 +71,7 @@ fn with_range(spread: &Spread, range: &Range) -> String {
 }
 
 /// How many calls, how fast, and what a pick cost.
-fn calls(spreads: &[Spread]) -> String {
+fn calls(spreads: &[Spread], width: usize) -> String {
     let head = ["policy", "repeats", "calls", "failed", "req/s", "pick p50", "pick p99"];
     let rows = spreads.iter().map(|spread| {
         let pick = |read: fn(&TimeRanges) -> Range| {
@@ -83,11 +87,11 @@ fn calls(spreads: &[Spread]) -> String {
             pick(|times| times.p99_us),
         ]
     });
-    table(&head, rows.collect())
+    tables(&head, 1, &rows.collect::<Vec<_>>(), width)
 }
 
-/// What each worker did in the repeat that is shown.
-fn workers(runs: &[RunResult]) -> Option<String> {
+/// What each worker did in the run, or in the repeat of it, that is shown.
+pub(super) fn workers(runs: &[RunResult], width: usize) -> Option<String> {
     let workers = all_workers(runs);
     if workers.is_empty() {
         return None;
@@ -106,7 +110,37 @@ fn workers(runs: &[RunResult]) -> Option<String> {
         });
         [printable(worker_id), slots].into_iter().chain(of_runs).collect()
     });
-    Some(table(&head, rows.collect()))
+    Some(tables(&head, 2, &rows.collect::<Vec<_>>(), width))
+}
+
+/// One table, or as many as it takes to keep to so many columns of text; each begins with the first `fixed` columns.
+pub(super) fn tables(head: &[&str], fixed: usize, rows: &[Vec<String>], width: usize) -> String {
+    let needed = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].as_str()).chain([head[column]]);
+        let widths = cells.flat_map(str::lines).map(|line| line.chars().count());
+        widths.max().unwrap_or(0) + GAP
+    };
+    let of_fixed: usize = (0..fixed).map(needed).sum();
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    let mut taken = 0;
+    for column in fixed..head.len() {
+        let more = needed(column);
+        match parts.last_mut() {
+            // The last column needs no gap after it.
+            Some(part) if taken + more <= width + GAP => part.push(column),
+            _ => {
+                parts.push((0..fixed).chain([column]).collect());
+                taken = of_fixed;
+            }
+        }
+        taken += more;
+    }
+    let part = |columns: &Vec<usize>| {
+        let head: Vec<&str> = columns.iter().map(|column| head[*column]).collect();
+        let row = |row: &Vec<String>| columns.iter().map(|column| row[*column].clone()).collect();
+        table(&head, rows.iter().map(row).collect())
+    };
+    parts.iter().map(part).collect()
 }
 
 fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {

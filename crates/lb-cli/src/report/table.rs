@@ -1,7 +1,8 @@
 //! The one table for the terminal: a block of lines for each policy, a line for each worker.
 //!
 //! Workers stand below each other and not side by side: that reads the same for two workers and for
-//! ten, and the lines of a policy fit into a hundred columns.
+//! ten, and the lines of a policy fit into a hundred columns. Where there are fewer, the workers have a
+//! table of their own.
 
 use std::fmt::Write as _;
 
@@ -11,6 +12,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use crate::load::{ResponseTimes, RunResult, WorkerUse};
 
 use super::notes::notes;
+use super::spread_table;
 use super::text::{printable, shortened};
 use super::units::{NOTHING, count, duration_or_nothing, percent, percent_or_nothing, rate};
 
@@ -37,12 +39,25 @@ type Row = [String; HEADERS.len()];
 pub(super) fn render(runs: &[RunResult], width: usize) -> String {
     let mut rows: Vec<Row> = runs.iter().map(row).collect();
     fit(&mut rows, width);
+    let notes = notes(runs).into_iter().map(|note| format!("* {note}\n"));
+    let text = one_table(&rows);
+    let widest = text.lines().map(|line| line.chars().count()).max();
+    if widest <= Some(width) {
+        return text + &notes.collect::<String>();
+    }
+    let rows: Vec<Vec<String>> = runs.iter().map(|run| row(run)[..WORKER].to_vec()).collect();
+    let of_policies = spread_table::tables(&HEADERS[..WORKER], 1, &rows, width);
+    let of_workers = spread_table::workers(runs, width);
+    [of_policies].into_iter().chain(of_workers).chain(notes).collect()
+}
+
+fn one_table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table
         .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(HEADERS.iter().enumerate().map(aligned));
-    for row in &rows {
+    for row in rows {
         table.add_row(row.iter().enumerate().map(aligned));
     }
     let last = HEADERS.len() - 1;
@@ -51,8 +66,7 @@ pub(super) fn render(runs: &[RunResult], width: usize) -> String {
         column.set_padding((0, u16::from(index < last)));
     }
     let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
-    let notes = notes(runs).into_iter().map(|note| format!("* {note}\n"));
-    lines.chain(notes).collect()
+    lines.collect()
 }
 
 /// Shortens names until the rows fit into so many columns, or cannot be shortened any more.

@@ -163,6 +163,25 @@ fn the_table_fits_its_width_where_it_can() {
 }
 
 #[test]
+fn eighty_columns_get_two_tables() {
+    let expected = "policy       requests  failed     mean      p50     p99     max  req/s";
+    let table = report().table(80);
+    let head: Vec<&str> = table.lines().filter(|line| line.starts_with("policy")).collect();
+    assert_eq!(head, [expected], "{table}");
+    for text in ["worker  slots  ", "demo-4      8", "* pick_first: 15 calls failed"] {
+        assert!(table.contains(text), "{text}\n{table}");
+    }
+    let mut repeated = report();
+    let spread = |run: &RunResult| Spread::of(&[run.clone(), run.clone()], Some(200_000.0));
+    repeated.spreads = repeated.runs.iter().filter_map(spread).collect();
+    for table in [table, repeated.table(80)] {
+        let lines = table.lines().filter(|line| !line.starts_with('*'));
+        assert!(lines.map(|line| line.chars().count()).max().unwrap() <= 80, "{table}");
+    }
+    assert!(repeated.table(80).contains("max ÷ limit"));
+}
+
+#[test]
 fn the_page_stands_alone_and_shows_everything() {
     let report = report();
     let page = report.html().unwrap();

@@ -42,6 +42,12 @@ pub(crate) fn duration(microseconds: f64) -> String {
     format!("{} {}", three_digits(rounded / unit.microseconds), unit.symbol)
 }
 
+/// A time that is a round figure in its unit: `"20 ms"`.
+pub(crate) fn round_duration(microseconds: f64) -> String {
+    let unit = TimeUnit::fitting(microseconds);
+    format!("{} {}", (microseconds / unit.microseconds).round(), unit.symbol)
+}
+
 /// From one time to another: `"502–515 ms"`, `"950 µs – 1.20 ms"`.
 pub(crate) fn duration_range(min_us: f64, max_us: f64) -> String {
     let (min, max) = (duration(min_us), duration(max_us));

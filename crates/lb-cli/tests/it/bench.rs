@@ -129,8 +129,15 @@ fn all_clients_at_once_are_compared_with_the_limit_of_the_slots() {
     }
     let document = folder.path().join("report.md");
     let result = out.join("result.json");
-    let arguments = ["report", result.to_str().unwrap(), "--markdown", document.to_str().unwrap()];
-    assert_eq!(lbctl(&arguments).code, 0);
+    let page = folder.path().join("report.html");
+    let (page, to) = (page.to_str().unwrap(), document.to_str().unwrap());
+    let arguments = ["report", result.to_str().unwrap(), "--markdown", to, "--html", page];
+    let ended = lbctl(&arguments);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("not measured: homogeneous, "), "{}", ended.stderr);
+    assert!(fs::read_to_string(page).unwrap().contains("<svg viewBox="));
+    let plot = fs::read_to_string(folder.path().join("report/sleep-10x10.svg")).unwrap();
+    assert!(plot.starts_with("<svg xmlns="), "{plot}");
     let document = fs::read_to_string(document).unwrap();
     assert!(document.contains("`lbctl bench run sleep-10x10"), "{document}");
     assert!(document.contains("| `round_robin` | "), "{document}");

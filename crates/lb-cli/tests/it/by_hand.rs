@@ -178,10 +178,28 @@ fn every_policy_explains_itself() {
 }
 
 #[test]
-fn a_scenario_is_simulated() {
-    let ended = crate::support::lbctl(&["sim", "../lb-sim/scenarios/balancer_lost.toml"]);
+fn a_scenario_is_simulated_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let scenario = "../lb-sim/scenarios/balancer_lost.toml";
+    let arguments = ["sim", scenario, "--output", "json", "--plot", plot.to_str().unwrap()];
+    let ended = crate::support::lbctl(&arguments);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert!(ended.stdout.contains("least_load"), "{}", ended.stdout);
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let rule = &json["rules"][1];
+    assert_eq!((&json["name"], &rule["rule"]), (&"balancer_lost".into(), &"least_load".into()));
+    assert!(rule["p99_ms"].as_f64().unwrap() > rule["p50_ms"].as_f64().unwrap(), "{rule}");
+    let last = rule["distribution"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["ms"], rule["max_ms"]);
+    assert!(rule["over_time"].as_array().unwrap().len() > 10, "{rule}");
+    let svg = std::fs::read_to_string(&plot).unwrap();
+    for part in ["<svg xmlns=", "prefers-color-scheme: dark", ">oracle_queue<", ">least_load<"] {
+        assert!(svg.contains(part), "{part}");
+    }
+    assert!(!svg.contains("href") && !svg.contains("url("), "it loads nothing");
+    let ended = crate::support::lbctl(&["sim", scenario, "--plot", "/no/such/folder/plot.svg"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (73, ""));
+    assert!(ended.stderr.contains("cannot write /no/such/folder/plot.svg"), "{}", ended.stderr);
     let missing = crate::support::lbctl(&["sim", "no-such-file.toml"]);
     assert_eq!(missing.code, 65, "{}", missing.stderr);
     assert!(missing.stderr.contains("no-such-file.toml"), "{}", missing.stderr);

@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     load::RunResult,
     outcome::Outcome,
-    output::line,
+    output::{line, width},
     report::{Report, Spread, middle},
 };
 
@@ -57,9 +57,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
-
-/// Width of the table, in columns.
-const WIDTH: usize = 110;
 
 pub(crate) async fn run(
     common: &Common,
@@ -151,7 +148,7 @@ fn show(common: &Common, outcome: &Outcome, files: Option<&Files>) -> Result<(),
         let json = serde_json::to_string_pretty(outcome).context("cannot write the result")?;
         return Ok(line(&json)?);
     }
-    line(&outcome.report.table(WIDTH))?;
+    line(&outcome.report.table(width()))?;
     if let Some(page) = written {
         line(&format!("plots: {page}"))?;
     }

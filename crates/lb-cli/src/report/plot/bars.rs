@@ -2,7 +2,7 @@
 
 use crate::report::ReportError;
 
-use super::frame::{Axis, Canvas, Drawn, Frame, LETTER_WIDTH, VALUE_TEXT_SIZE};
+use super::frame::{Axis, Canvas, Drawn, Frame, LETTER_WIDTH, RIGHT, VALUE_TEXT_SIZE};
 use super::ink::Ink;
 use super::ticks;
 
@@ -79,6 +79,7 @@ impl Bars {
             title: self.title.clone(),
             width: self.size.0,
             height: self.size.1,
+            right: RIGHT,
             x: Axis {
                 label: self.x_label.clone(),
                 range: 0.0..self.groups.len().max(1) as f64,

@@ -36,10 +36,13 @@ pub(super) const LETTER_WIDTH: f64 = 0.58;
 const FONT_SIZE_FACTOR: f64 = 1.24;
 
 /// Room around the canvas, in CSS pixels: for the tick labels, the axis label and half a letter.
-const LEFT: i32 = 54;
+const LEFT: i32 = 62;
 const BOTTOM: i32 = 40;
 const TOP: i32 = 8;
-const RIGHT: i32 = 14;
+pub(super) const RIGHT: i32 = 14;
+
+/// Least distance between two names beside the canvas.
+const NAME_HEIGHT: i32 = 14;
 
 /// Room for each further line of the tick labels below the canvas.
 const LINE_HEIGHT: i32 = 14;
@@ -72,6 +75,8 @@ pub(super) struct Frame {
     pub(super) width: u32,
     /// In CSS pixels.
     pub(super) height: u32,
+    /// Room on the right of the canvas, in CSS pixels: [`RIGHT`], or more where names stand there.
+    pub(super) right: i32,
     pub(super) x: Axis,
     pub(super) y: Axis,
 }
@@ -105,7 +110,7 @@ impl Frame {
 
     /// Width of the canvas, in CSS pixels.
     pub(super) fn canvas_width(&self) -> f64 {
-        f64::from(self.width) - f64::from(LEFT + RIGHT)
+        f64::from(self.width) - f64::from(LEFT + self.right)
     }
 
     fn drawing_size(&self) -> (u32, u32) {
@@ -120,7 +125,7 @@ impl Frame {
         let bottom = BOTTOM + more_lines * LINE_HEIGHT;
         let chart = ChartBuilder::on(&whole)
             .margin_top(TOP * FINENESS)
-            .margin_right(RIGHT * FINENESS)
+            .margin_right(self.right * FINENESS)
             .set_label_area_size(LabelAreaPosition::Left, LEFT * FINENESS)
             .set_label_area_size(LabelAreaPosition::Bottom, bottom * FINENESS)
             .build_cartesian_2d(self.x.range.clone(), self.y.range.clone())?;
@@ -183,6 +188,32 @@ impl Canvas<'_, '_> {
         self.text(point, (0, -4), text, &Lettering::above(VALUE_TEXT_SIZE))
     }
 
+    /// Names on the right of the canvas, each in its ink and as near to its height as the others let it.
+    pub(super) fn names(&self, right_end: f64, names: &[(f64, Ink, &str)]) -> Drawn {
+        let mut places: Vec<(i32, i32, Ink, &str)> = names
+            .iter()
+            .map(|(height, ink, name)| {
+                let (x, y) = self.pixel((right_end, *height));
+                (y, x, *ink, *name)
+            })
+            .collect();
+        places.sort_by_key(|(y, ..)| *y);
+        let step = NAME_HEIGHT * FINENESS;
+        // Upwards first, so that a heap at the bottom does not leave the canvas.
+        for index in (1..places.len()).rev() {
+            places[index - 1].0 = places[index - 1].0.min(places[index].0 - step);
+        }
+        let top = TOP * FINENESS;
+        let mut least = top;
+        for (y, x, ink, name) in places {
+            let y = y.max(least);
+            least = y + step;
+            let lettering = Lettering { ink, ..Lettering::right_of(TEXT_SIZE) };
+            self.text_at((x + 6 * FINENESS, y), name, &lettering)?;
+        }
+        Ok(())
+    }
+
     fn polyline(
         &self,
         points: impl IntoIterator<Item = (f64, f64)>,
@@ -218,6 +249,7 @@ impl Canvas<'_, '_> {
 
 /// How a text is set.
 struct Lettering {
+    ink: Ink,
     size: f64,
     horizontal: HPos,
     vertical: VPos,
@@ -226,7 +258,13 @@ struct Lettering {
 
 impl Lettering {
     fn below(size: f64) -> Self {
-        Self { size, horizontal: HPos::Center, vertical: VPos::Top, transform: FontTransform::None }
+        Self {
+            ink: Ink::Text,
+            size,
+            horizontal: HPos::Center,
+            vertical: VPos::Top,
+            transform: FontTransform::None,
+        }
     }
 
     fn above(size: f64) -> Self {
@@ -235,6 +273,10 @@ impl Lettering {
 
     fn left_of(size: f64) -> Self {
         Self { horizontal: HPos::Right, vertical: VPos::Center, ..Self::below(size) }
+    }
+
+    fn right_of(size: f64) -> Self {
+        Self { horizontal: HPos::Left, vertical: VPos::Center, ..Self::below(size) }
     }
 
     fn upright(size: f64) -> Self {
@@ -246,7 +288,7 @@ impl Lettering {
         TextStyle {
             font: FontDesc::new(FontFamily::SansSerif, size, FontStyle::Normal)
                 .transform(self.transform.clone()),
-            color: Ink::Text.stand_in().to_backend_color(),
+            color: self.ink.stand_in().to_backend_color(),
             pos: Pos::new(self.horizontal, self.vertical),
         }
     }

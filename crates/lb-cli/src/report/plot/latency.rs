@@ -2,10 +2,10 @@
 
 use crate::load::{CdfPoint, ResponseTimes, RunResult};
 use crate::report::ReportError;
-use crate::report::units::{self, TimeUnit};
+use crate::report::units::{self, TimeUnit, round_duration};
 
 use super::bars::{Bar, Bars, Group};
-use super::frame::{Axis, Frame};
+use super::frame::{Axis, Frame, RIGHT};
 use super::ink::Ink;
 use super::{Drawing, Figure, Mark, run_keys, ticks};
 
@@ -66,7 +66,7 @@ pub(super) fn distribution(runs: &[RunResult]) -> Result<Option<Figure>, ReportE
     Ok(Some(Figure {
         title: frame.title,
         legend: run_keys(runs, Mark::Line),
-        drawings: vec![Drawing { heading: None, svg }],
+        drawings: vec![Drawing { heading: None, size: SIZE, svg }],
         caption: "The further left a line climbs, the sooner calls are answered; a long way \
                   along the top means that a few callers wait much longer than the others."
             .to_owned(),
@@ -74,31 +74,37 @@ pub(super) fn distribution(runs: &[RunResult]) -> Result<Option<Figure>, ReportE
 }
 
 fn distribution_frame(min_us: f64, max_us: f64) -> Frame {
-    let time_ticks = ticks::logarithmic(min_us, max_us);
-    let first = time_ticks.first().map_or(0.0, |tick| tick.log10());
-    let last = time_ticks.last().map_or(1.0, |tick| tick.log10());
-    let label_all = time_ticks.len() <= TIME_LABELS;
-    let label = |tick: f64| {
-        let labelled = label_all || ticks::is_power_of_ten(tick);
-        let text = if labelled { round_duration(tick) } else { String::new() };
-        (tick.log10(), text)
-    };
     Frame {
         title: "Distribution of response times".to_owned(),
         width: SIZE.0,
         height: SIZE.1,
-        x: Axis {
-            label: "response time (logarithmic scale)".to_owned(),
-            range: first..last,
-            ticks: time_ticks.into_iter().map(label).collect(),
-            grid: true,
-        },
+        right: RIGHT,
+        x: time_axis("response time (logarithmic scale)", min_us, max_us),
         y: Axis {
             label: "calls answered within (%)".to_owned(),
             range: 0.0..1.02,
             ticks: [0.0, 0.25, 0.5, 0.75, 1.0].map(|part| (part, units::percent(part))).to_vec(),
             grid: true,
         },
+    }
+}
+
+/// A logarithmic axis of times, given in microseconds.
+pub(super) fn time_axis(label: &str, min_us: f64, max_us: f64) -> Axis {
+    let time_ticks = ticks::logarithmic(min_us, max_us);
+    let first = time_ticks.first().map_or(0.0, |tick| tick.log10());
+    let last = time_ticks.last().map_or(1.0, |tick| tick.log10());
+    let label_all = time_ticks.len() <= TIME_LABELS;
+    let tick = |tick: f64| {
+        let labelled = label_all || ticks::is_power_of_ten(tick);
+        let text = if labelled { round_duration(tick) } else { String::new() };
+        (tick.log10(), text)
+    };
+    Axis {
+        label: label.to_owned(),
+        range: first..last,
+        ticks: time_ticks.into_iter().map(tick).collect(),
+        grid: true,
     }
 }
 
@@ -116,12 +122,6 @@ fn bounds(runs: &[RunResult]) -> Option<(f64, f64)> {
 
 fn log_time(microseconds: u64) -> f64 {
     (microseconds.max(1) as f64).log10()
-}
-
-/// A tick's time: always a round figure.
-fn round_duration(microseconds: f64) -> String {
-    let unit = TimeUnit::fitting(microseconds);
-    format!("{} {}", (microseconds / unit.microseconds).round(), unit.symbol)
 }
 
 /// Groups of bars: mean, median, p99 and the longest of each run.
@@ -216,7 +216,7 @@ impl<T> Statistics<T> {
         Ok(Some(Figure {
             title: plot.title,
             legend: run_keys(runs, Mark::Bar),
-            drawings: vec![Drawing { heading: None, svg }],
+            drawings: vec![Drawing { heading: None, size: SIZE, svg }],
             caption: self.caption.to_owned(),
         }))
     }

@@ -4,7 +4,7 @@ use crate::load::{RunResult, UtilisationSample};
 use crate::report::ReportError;
 use crate::report::units::{percent, plain};
 
-use super::frame::{Axis, Frame};
+use super::frame::{Axis, Frame, RIGHT};
 use super::ink::Ink;
 use super::workers::all_workers;
 use super::{Drawing, Figure, Key, MAX_LINE_WORKERS, Mark, ticks};
@@ -89,7 +89,7 @@ impl Timeline {
             }
             Ok(())
         })?;
-        Ok(Drawing { heading: Some(run.name.clone()), svg })
+        Ok(Drawing { heading: Some(run.name.clone()), size: SIZE, svg })
     }
 
     fn frame(&self, run: &RunResult) -> Frame {
@@ -100,6 +100,7 @@ impl Timeline {
             title: format!("{}: {}", self.title, run.name),
             width: SIZE.0,
             height: SIZE.1,
+            right: RIGHT,
             x: Axis {
                 label: "time (s)".to_owned(),
                 range: 0.0..end,

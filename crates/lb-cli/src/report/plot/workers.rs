@@ -134,7 +134,7 @@ fn figure(
     Ok(Some(Figure {
         title: plot.title,
         legend,
-        drawings: vec![Drawing { heading: None, svg }],
+        drawings: vec![Drawing { heading: None, size: SIZE, svg }],
         caption,
     }))
 }
