@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const MAX_CLIENTS: usize = 10_000;
 
 /// Most calls an open loop keeps in flight. At 1,000 calls/s it allows answers that take ten
-/// seconds; beyond it, arrivals wait, their waiting counts as response time, and [`Pace`] says so.
+/// seconds; beyond it, arrivals wait, the rate is not kept, and [`Pace`] says so.
 ///
 /// [`Pace`]: super::Pace
 pub const MAX_OUTSTANDING: usize = 10_000;

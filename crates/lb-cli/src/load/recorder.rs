@@ -106,7 +106,7 @@ impl Recorder {
         let answered = self.requests - self.failed;
         let throughput_per_second =
             if elapsed_seconds > 0.0 { answered as f64 / elapsed_seconds } else { 0.0 };
-        let trusted = !ending.pace.as_ref().is_some_and(Pace::is_generators_fault);
+        let trusted = ending.pace.as_ref().is_none_or(|pace| pace.kept);
         RunResult {
             name: plan.name().to_owned(),
             load: plan.describe(),
@@ -118,7 +118,7 @@ impl Recorder {
             throughput_per_second,
             response: self.response.summary().filter(|_| trusted),
             response_cdf: if trusted { self.response.cdf() } else { Vec::new() },
-            pick: self.pick.summary(),
+            pick: self.pick.summary().filter(|_| trusted),
             queued: self.queued.summary(),
             service: self.service.summary(),
             workers: worker_uses(self.workers, &ending.seen),

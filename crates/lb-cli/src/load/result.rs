@@ -26,12 +26,12 @@ pub struct RunResult {
     /// Calls answered well, per second of the run.
     pub throughput_per_second: f64,
     /// Response times of the calls answered well; `None` when there was none, or when the generator
-    /// itself did not keep the rate: then they would be its own and not the system's.
+    /// did not keep the rate: then they would be its own and not the system's.
     pub response: Option<ResponseTimes>,
     /// Their distribution, for plotting. Empty when there was none.
     pub response_cdf: Vec<CdfPoint>,
     /// Time the calls waited for a worker to be picked, as far as the target told. A part of the
-    /// response time.
+    /// response time, and left out with it.
     #[serde(default)]
     pub pick: Option<ResponseTimes>,
     /// Time the calls waited in the worker for a slot, as far as workers told.
@@ -102,8 +102,7 @@ pub struct Pace {
     pub starts: u64,
     /// Of those, begun more than 5 ms after they were due.
     pub late_starts: u64,
-    /// Calls that were due while too many were outstanding, and had to wait. When there are any,
-    /// the target and not the generator was behind.
+    /// Calls that were due while too many were outstanding, and had to wait.
     pub held_starts: u64,
     /// How long after its due time a call was begun. Up to 1 ms is the resolution of the timer.
     pub start_delay: Option<ResponseTimes>,
@@ -112,9 +111,9 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Whether the calls were late because the generator was slow, and not because too many of them
-    /// were outstanding at the target. Response times then say nothing about the target.
-    pub fn is_generators_fault(&self) -> bool {
-        !self.kept && self.held_starts == 0
+    /// Whether so many calls were outstanding that the generator would begin no more. A target that is
+    /// slow does that, and so does a generator that is too busy to see answers: nobody can tell which.
+    pub fn was_held(&self) -> bool {
+        !self.kept && self.held_starts > 0
     }
 }

@@ -11,6 +11,9 @@ use super::{Report, Spread};
 /// Statuses named for one run; beyond, only their number is told.
 const MAX_STATUSES: usize = 5;
 
+/// Why a rate was not kept when calls had to wait for others to end.
+const HELD: &str = ", too many calls were outstanding";
+
 /// Runs named between the best and the worst: a headline is read at a glance.
 const MAX_COMPARED: usize = 3;
 
@@ -93,16 +96,10 @@ pub(super) fn notes_of_spreads(spreads: &[Spread]) -> Vec<String> {
         }
         if spread.late > 0 {
             notes.push(format!(
-                "{name}: in {} the generator itself did not keep the rate; their response times are \
+                "{name}: in {} the generator itself did not keep the rate{}; their response times are \
                  not the system's and are left out.",
-                of(spread.late)
-            ));
-        }
-        if spread.held > 0 {
-            notes.push(format!(
-                "{name}: in {} too many calls were outstanding for the rate to be kept; response \
-                 times include the delay.",
-                of(spread.held)
+                of(spread.late),
+                if spread.held > 0 { HELD } else { "" },
             ));
         }
     }
@@ -151,14 +148,10 @@ fn failures(by_status: &BTreeMap<String, u64>) -> String {
 }
 
 fn late(pace: &Pace) -> String {
-    let (behind, times) = if pace.is_generators_fault() {
-        let left_out = "its response times are not the system's and are left out";
-        ("the generator was too slow", left_out)
-    } else {
-        ("too many calls were outstanding", "response times include the delay")
-    };
+    let behind = if pace.was_held() { HELD } else { ", the generator was too slow" };
     format!(
-        "the rate was not kept, {behind}: {} of {} calls/s, {} of {} calls begun late; {times}",
+        "the rate was not kept{behind}: {} of {} calls/s, {} of {} calls begun late; its response \
+         times are not the system's and are left out",
         rate(pace.achieved_per_second),
         rate(pace.intended_per_second),
         count(pace.late_starts),

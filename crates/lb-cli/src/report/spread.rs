@@ -48,9 +48,9 @@ pub struct Spread {
     pub repeats: usize,
     /// Repeats that were cut short and are left out; or, when there is no other, the one.
     pub cancelled: usize,
-    /// Repeats in which the generator did not keep its rate: their times are left out.
+    /// Repeats in which the rate was not kept: their times are left out.
     pub late: usize,
-    /// Repeats in which too many calls were outstanding for the rate to be kept.
+    /// Of those, in which too many calls were outstanding for it.
     pub held: usize,
     /// Calls that ended, in all repeats together.
     pub requests: u64,
@@ -113,8 +113,8 @@ impl Spread {
             name: runs.first()?.name.clone(),
             repeats: counted.len(),
             cancelled: runs.iter().filter(|run| run.cancelled).count(),
-            late: paces(Pace::is_generators_fault),
-            held: paces(|pace| !pace.kept && !pace.is_generators_fault()),
+            late: paces(|pace| !pace.kept),
+            held: paces(Pace::was_held),
             requests: counted.iter().map(|run| run.requests).sum(),
             failures,
             throughput_per_second: Range::of(counted.iter().map(|run| run.throughput_per_second))?,

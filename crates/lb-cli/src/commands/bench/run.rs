@@ -21,6 +21,7 @@ use crate::{
     outcome::Outcome,
     output::{line, width},
     report::{Report, Spread, middle},
+    workload::Distribution,
 };
 
 mod limit;
@@ -126,8 +127,10 @@ fn describe(scenario: &Scenario, workers: &str) -> String {
         }
     };
     let spread = match scenario.task.mean() {
-        Some(_) => format!(" {}", scenario.distribution.describe()),
-        None => String::new(),
+        Some(_) if scenario.distribution != Distribution::Constant => {
+            format!(" {}", scenario.distribution.describe())
+        }
+        _ => String::new(),
     };
     let events = scenario
         .events

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cases.NAME` | a measured scenario; not defined without a result |
 //! | `….about`, `….table`, `….plots`, `….runs` | for the document as they stand; the runs one by one |
-//! | `….analysed` | all policies were measured to the end, so that the text may speak of any of them |
+//! | `….analysed` | all policies were measured to the end, and those that are compared have times |
 //! | `….POLICY.FIGURE` | the median over the repeats: times in µs, parts from 0 to 1 |
 //! | `….compare.ONE.OTHER.FIGURE` | `less`, `more` or `same`, see [`super::compare`] |
 //! | `measured`, `same_machine` | where, when and how each case was measured |
@@ -95,7 +95,11 @@ fn case(name: &str, outcome: &Outcome, plots: String) -> Value {
     }
     let complete = |policy: &String| {
         let spread = spreads.iter().find(|spread| spread.name == *policy);
-        spread.is_some_and(|spread| spread.response.is_some() && spread.cancelled == 0)
+        spread.is_some_and(|spread| {
+            // Of pick_first the text needs what it answered and what not: times only where it asks for them.
+            let has_times = spread.response.is_some() || policy == "pick_first";
+            has_times && spread.cancelled == 0
+        })
     };
     let runs = outcome.repeats.iter().map(|run| {
         let of_all = spreads.iter().find(|spread| spread.name == run.name);

@@ -146,7 +146,7 @@ fn claims_follow_the_figures() {
     wire(&mut ahead, 1.2);
     let ahead = filled(&ahead);
     for claim in [
-        "`least_load` 250 ms, `round_robin` 500 ms (2.0× as long under `round_robin`, and longer in every repeat)",
+        "`least_load` 250 ms, `round_robin` 500 ms (2.00 times as long under `round_robin`, and longer in every repeat)",
         "it is nowhere behind",
         "longer in none",
         "It is never above round robin.",
@@ -163,7 +163,7 @@ fn claims_follow_the_figures() {
     wire(&mut behind, 1.0);
     let behind = filled(&behind);
     for claim in [
-        "(2.0× as long under `least_load`, and longer in every repeat)",
+        "(2.00 times as long under `least_load`, and longer in every repeat)",
         "`least_load` is the default, though not ahead everywhere",
         "**longer** in homogeneous, unequal,",
         "**worse** than round robin: 1.20 times its p99",
