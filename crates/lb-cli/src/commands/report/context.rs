@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cases.NAME` | a measured scenario; not defined without a result |
 //! | `….about`, `….table`, `….plots`, `….runs` | for the document as they stand; the runs one by one |
-//! | `….analysed` | all policies were measured to the end, and those that are compared have times |
+//! | `….analysed` | all policies were measured to the end, and those that are compared have times often enough |
 //! | `….POLICY.FIGURE` | the median over the repeats: times in µs, parts from 0 to 1 |
 //! | `….compare.ONE.OTHER.FIGURE` | `less`, `more` or `same`, see [`super::compare`] |
 //! | `measured`, `same_machine` | where, when and how each case was measured |
@@ -25,6 +25,9 @@ use super::{
     results::{Bound, Evidence, EvidenceTarget, Results, Wire},
     table,
 };
+
+/// Fewer repeats than these prove nothing.
+const ENOUGH_REPEATS: usize = 3;
 
 /// What the document is written in.
 #[derive(Debug)]
@@ -97,7 +100,8 @@ fn case(name: &str, outcome: &Outcome, plots: String) -> Value {
         let spread = spreads.iter().find(|spread| spread.name == *policy);
         spread.is_some_and(|spread| {
             // Of pick_first the text needs what it answered and what not: times only where it asks for them.
-            let has_times = spread.response.is_some() || policy == "pick_first";
+            let times = spread.repeats.saturating_sub(spread.late);
+            let has_times = times >= ENOUGH_REPEATS || policy == "pick_first";
             has_times && spread.cancelled == 0
         })
     };
