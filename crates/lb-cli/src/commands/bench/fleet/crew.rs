@@ -199,19 +199,21 @@ impl Member {
     fn said(&self, number: u32) -> impl Stream<Item = WorkerMessage> + Send + use<> {
         let hello = Said::Hello(self.hello(number));
         let phase = REPORT_INTERVAL.mul_f64(fastrand::f64());
+        let load = LoadReport {
+            state: WorkerState::Serving.into(),
+            slots: SLOTS,
+            ..LoadReport::default()
+        };
         let reports = Reports {
             ticks: interval_at(Instant::now() + phase, REPORT_INTERVAL),
             tally: Arc::clone(&self.tally),
             leave: self.leave.clone(),
-            completed_total: 0,
+            load,
         };
-        let first = Said::Report(LoadReport {
-            slots: SLOTS,
-            state: WorkerState::Serving.into(),
-            ..LoadReport::default()
-        });
         let reports = stream::unfold(Some(reports), async |reports| reports?.next().await);
-        stream::iter([hello, first]).chain(reports).map(|said| WorkerMessage { kind: Some(said) })
+        stream::iter([hello, Said::Report(load)])
+            .chain(reports)
+            .map(|said| WorkerMessage { kind: Some(said) })
     }
 
     fn hello(&self, number: u32) -> Hello {
@@ -228,12 +230,13 @@ impl Member {
     }
 }
 
-/// What a worker says after its first report: that its load is another.
+/// What a worker says after its first report: that the calls it had, each of [`REPORT_INTERVAL`], have ended, and that
+/// it has others.
 struct Reports {
     ticks: Interval,
     tally: Arc<Tally>,
     leave: CancellationToken,
-    completed_total: u64,
+    load: LoadReport,
 }
 
 impl Reports {
@@ -242,14 +245,12 @@ impl Reports {
             return Some((Said::Goodbye(Goodbye { reason: "measured".into() }), None));
         }
         self.tally.reports.fetch_add(1, Relaxed);
-        self.completed_total += u64::from(SLOTS);
-        let report = LoadReport {
-            state: WorkerState::Serving.into(),
-            in_flight: fastrand::u32(0..=SLOTS),
-            slots: SLOTS,
-            completed_total: self.completed_total,
-            ..LoadReport::default()
-        };
-        Some((Said::Report(report), Some(self)))
+        let load = &mut self.load;
+        let call_seconds = f64::from(load.in_flight) * REPORT_INTERVAL.as_secs_f64();
+        load.completed_total += u64::from(load.in_flight);
+        load.in_flight_integral += call_seconds;
+        load.busy_seconds += call_seconds;
+        load.in_flight = fastrand::u32(0..=SLOTS);
+        Some((Said::Report(self.load), Some(self)))
     }
 }
