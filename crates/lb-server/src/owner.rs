@@ -193,9 +193,11 @@ impl Owner {
         (owner, handle)
     }
 
-    /// Runs until every [`Handle`] is gone. `alive` is called once in every turn: at each event and at each tick.
+    /// Runs until every [`Handle`] is gone. `alive` is called at the end of a turn, at most once in a [`TICK`]: whom it
+    /// tells costs system calls, and with many workers a turn is one report.
     pub(crate) async fn run(mut self, mut alive: impl FnMut()) {
         let mut batch = Vec::with_capacity(EVENT_BATCH);
+        let mut alive_due = self.origin;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut resting = false;
@@ -213,12 +215,16 @@ impl Owner {
                 _ = ticks.tick() => self.registry.handle_timeout(self.now()),
                 () = sleep_until(self.rest_until), if resting => {}
             }
-            resting = Instant::now() < self.rest_until;
+            let now = Instant::now();
+            resting = now < self.rest_until;
             if !resting {
                 self.publish();
                 self.carry_out();
             }
-            alive();
+            if now >= alive_due {
+                alive();
+                alive_due = now + TICK;
+            }
         }
     }
 

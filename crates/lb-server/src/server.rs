@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Serves until `stop`, then ends every stream and leaves the network in order. `ready` is called once it
-    /// listens and has been announced; `alive` at each turn of the owner task.
+    /// listens and has been announced; `alive` some times a second, by the owner task.
     ///
     /// # Errors
     /// [`ServerError`] if it cannot be announced or served.
