@@ -13,6 +13,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(FILES, [PROTO_ROOT])?;
     let descriptor_file = PathBuf::from(env::var("OUT_DIR")?).join("lb_v1.bin");
     fs::write(descriptor_file, descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().btree_map(".").bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .bytes(".")
+        .codec_path("crate::codec::SmallBuffers")
+        .compile_fds(descriptors)?;
     Ok(())
 }

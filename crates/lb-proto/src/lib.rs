@@ -3,6 +3,7 @@
 //! Protobuf types stop at the edge of a process. [`parse`] turns them into types of `lb-core`
 //! that cannot hold nonsense, or into an error that names the field.
 
+mod codec;
 pub mod parse;
 
 /// The generated types and services of package `lb.v1`.
