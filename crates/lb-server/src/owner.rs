@@ -50,7 +50,7 @@ pub(crate) enum Event {
     /// A worker wants in.
     Hello {
         hello: Box<Hello>,
-        orders: mpsc::Sender<Order>,
+        orders: OrderSender,
         reply: oneshot::Sender<Result<WorkerNumber, Refusal>>,
     },
     /// A worker reports its load.
@@ -92,6 +92,10 @@ pub(crate) enum Order {
     /// End the stream: its report cannot be true.
     Reject(Box<ReportError>),
 }
+
+/// The owner's way to one worker's stream. This kind of channel takes next to no memory while it is empty, as it nearly
+/// always is; tokio's has room for 32 orders from the start.
+pub(crate) type OrderSender = futures_channel::mpsc::Sender<Order>;
 
 /// All workers, for an operator.
 pub(crate) struct Fleet {
@@ -160,7 +164,7 @@ impl Handle {
 pub(crate) struct Owner {
     registry: Registry,
     events: mpsc::Receiver<Event>,
-    streams: BTreeMap<WorkerNumber, mpsc::Sender<Order>>,
+    streams: BTreeMap<WorkerNumber, OrderSender>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changes: watch::Sender<Arc<Snapshot>>,
     notices: broadcast::Sender<Notice>,
@@ -312,7 +316,7 @@ impl Owner {
     }
 
     fn order(&mut self, worker: WorkerNumber, order: Order) {
-        let Some(stream) = self.streams.get(&worker) else { return };
+        let Some(stream) = self.streams.get_mut(&worker) else { return };
         if stream.try_send(order).is_err() {
             // Dropping the sender ends the stream, which reports itself closed.
             self.streams.remove(&worker);

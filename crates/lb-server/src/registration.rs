@@ -7,8 +7,9 @@
 
 use std::{net::IpAddr, pin::Pin, time::Duration};
 
+use futures_channel::mpsc;
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::warn;
@@ -26,7 +27,7 @@ use lb_proto::{
 };
 
 use crate::{
-    owner::{Event, Handle, ORDER_QUEUE, Order},
+    owner::{Event, Handle, ORDER_QUEUE, OrderSender},
     status::IntoStatus as _,
 };
 
@@ -84,13 +85,13 @@ impl Registry for Registration {
     }
 }
 
-/// Where a stream stands between two answers.
-#[expect(clippy::large_enum_variant, reason = "a stream spends its life in the large one")]
+/// Where a stream stands between two answers. What is large is boxed, since [`stream::unfold`] and its future keep room
+/// for several.
 enum Stage {
-    /// Nothing has been heard. Boxed, like what happens in it: it is over soon, and should not take up room later.
+    /// Nothing has been heard. What happens in it is boxed too: it is over soon, and should not take up room later.
     New(Box<Newcomer>),
     /// The worker is in.
-    In(Member),
+    In(Box<Member>),
     /// The last message has been sent; what remains is the status.
     Ending(Status),
     /// All has been said.
@@ -103,7 +104,7 @@ impl Stage {
         match self {
             Self::New(newcomer) => match Box::pin(newcomer.admit()).await {
                 Ok((accepted, member)) => {
-                    Some((Ok(message(Answer::Accepted(accepted))), Self::In(member)))
+                    Some((Ok(message(Answer::Accepted(accepted))), Self::In(Box::new(member))))
                 }
                 // Says why, both as a message and as the status the stream ends with.
                 Err(refused) => {
@@ -154,7 +155,7 @@ impl Newcomer {
         Ok((accepted, Member::new(registered, self.said, orders)))
     }
 
-    async fn register(&mut self, orders: mpsc::Sender<Order>) -> Result<WorkerNumber, Refused> {
+    async fn register(&mut self, orders: OrderSender) -> Result<WorkerNumber, Refused> {
         let hello = self.hello().await.map_err(|status| refused(&status, Duration::ZERO))?;
         let parsed = parse::hello(hello, self.peer)
             .map_err(|error| refused(&error.into_status(), Duration::ZERO))?;

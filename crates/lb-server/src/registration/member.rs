@@ -1,6 +1,8 @@
 //! A registered worker: its reports go up to the owner, orders come down.
 
-use tokio::sync::mpsc;
+use futures_channel::mpsc;
+use futures_util::StreamExt as _;
+use tokio::task::coop::consume_budget;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
@@ -48,50 +50,58 @@ impl Member {
     /// Passes reports up until there is something to say.
     pub(super) async fn next(&mut self) -> Next {
         loop {
-            let next = tokio::select! {
-                said = self.said.message() => self.hear(said).await,
-                order = self.orders.recv() => Some(self.obey(order)),
+            // Nothing else here gives way to other tasks while messages wait that have been received already.
+            consume_budget().await;
+            let heard = tokio::select! {
+                said = self.said.message() => self.hear(said),
+                order = self.orders.next() => Err(self.obey(order)),
             };
-            if let Some(next) = next {
-                return next;
+            let report = match heard {
+                Ok(report) => report,
+                Err(next) => return next,
+            };
+            let owner = &self.registered.owner;
+            // Nearly always the owner's queue has room. To wait for it is boxed: every stream would keep the space for it.
+            if let Err(report) = owner.try_send(report)
+                && Box::pin(owner.send(report)).await.is_err()
+            {
+                return Next::End;
             }
         }
     }
 
-    async fn hear(&mut self, said: Result<Option<WorkerMessage>, Status>) -> Option<Next> {
+    /// A report for the owner, or what it makes the stream say.
+    fn hear(&mut self, said: Result<Option<WorkerMessage>, Status>) -> Result<Event, Next> {
         let kind = match said {
             Ok(Some(WorkerMessage { kind })) => kind,
-            Ok(None) => return Some(Next::End),
+            Ok(None) => return Err(Next::End),
             Err(error) => {
                 debug!(worker = %self.registered.number, %error, "a worker's stream broke");
-                return Some(Next::End);
+                return Err(Next::End);
             }
         };
         match kind {
-            Some(Said::Report(report)) => self.report(&report).await,
+            Some(Said::Report(report)) => self.report(&report),
             Some(Said::Goodbye(_)) => {
                 self.registered.departure = Some(Departure::Goodbye);
-                Some(Next::End)
+                Err(Next::End)
             }
-            Some(Said::Hello(_)) => Some(Next::Status(Status::invalid_argument(
-                "hello was already said on this stream",
-            ))),
-            None => Some(Next::Status(Status::invalid_argument(
+            Some(Said::Hello(_)) => {
+                Err(Next::Status(Status::invalid_argument("hello was already said on this stream")))
+            }
+            None => Err(Next::Status(Status::invalid_argument(
                 "kind is not set: expected hello, report or goodbye",
             ))),
         }
     }
 
-    async fn report(&mut self, message: &LoadReport) -> Option<Next> {
+    fn report(&self, message: &LoadReport) -> Result<Event, Next> {
         let worker = self.registered.number;
         match parse::load_report(message) {
-            Ok(report) => {
-                let sent = self.registered.owner.send(Event::Report { worker, report }).await;
-                sent.is_err().then_some(Next::End)
-            }
+            Ok(report) => Ok(Event::Report { worker, report }),
             Err(error) => {
                 warn!(%worker, %error, "a load report was refused and its stream ended");
-                Some(Next::Status(error.into_status()))
+                Err(Next::Status(error.into_status()))
             }
         }
     }
