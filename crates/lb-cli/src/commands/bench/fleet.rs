@@ -5,6 +5,9 @@
 //! Its CPU time and memory come from the kernel's account of its process, while nothing but reports arrives. Picks are
 //! timed by themselves ([`probe`]): with a few workers, with all of them, and with a few again, since a
 //! shared machine changes its own speed.
+//!
+//! Memory grows for two and a half minutes, until reports have filled the buffer that HTTP/2 keeps for each connection;
+//! a shorter measurement shows less than the final size.
 
 use std::{
     convert::Infallible,
