@@ -132,6 +132,7 @@ impl Arrivals {
 #[derive(Debug, Default)]
 struct PickedLedger {
     arrivals: Arrivals,
+    reported_at: Timestamp,
     /// Not seen by anyone for a lease.
     expired: u64,
     /// Readings of the issue counter, oldest first.
@@ -139,15 +140,18 @@ struct PickedLedger {
 }
 
 impl PickedLedger {
-    fn report(&mut self, reported: TokenCounts, issued: u64) {
+    fn report(&mut self, reported: TokenCounts, now: Timestamp, issued: u64) {
         self.arrivals.report(reported, issued);
+        self.reported_at = now;
         // A token that arrives after it expired was not lost after all.
         self.expired = self.expired.min(issued.saturating_sub(self.arrivals.counts.seen));
     }
 
-    /// Expires what was issued a lease ago and has not been seen since.
+    /// Expires what was issued a lease before the last report and is not in it. A worker need not tell of an arrival before its next
+    /// heartbeat, so what was issued later may be there.
     fn expire(&mut self, now: Timestamp, issued: u64) {
-        let older_than_lease = |(at, _): &&(Timestamp, u64)| now.since(*at) >= LEASE;
+        let reported_at = self.reported_at;
+        let older_than_lease = |(at, _): &&(Timestamp, u64)| reported_at.since(*at) >= LEASE;
         if let Some((_, issued_then)) = self.readings.iter().rev().find(older_than_lease) {
             let accounted = self.arrivals.counts.seen + self.expired;
             self.expired += issued_then.saturating_sub(accounted);
@@ -250,29 +254,28 @@ pub struct Ledger {
 impl Ledger {
     /// Takes a worker's report.
     pub fn report(&mut self, report: &LoadReport, now: Timestamp, counters: &Counters) {
-        self.picked.report(report.picked, counters.issued_picked.load(Ordering::Acquire));
+        self.picked.report(report.picked, now, counters.issued_picked.load(Ordering::Acquire));
         self.session.report(report.session, now, counters.issued_session.load(Ordering::Acquire));
         let ours = self.picked.arrivals.running() + self.session.arrivals.running();
         self.others = report.in_flight.saturating_sub(u32::try_from(ours).unwrap_or(u32::MAX));
         self.correct(counters);
     }
 
-    /// Learns from a report that has been taken, and expects from now on what it says.
+    /// Learns from a report that has been taken, and expects from now on what it says. The worker may tell what has
+    /// changed since when `interval` is over.
     pub fn learn(
         &mut self,
         report: &LoadReport,
-        seen_before: u64,
         fleet: &mut FleetPace,
         now: Timestamp,
+        interval: Duration,
         counters: &Counters,
     ) {
         if let Some(learned) = self.pace.learn(report, fleet) {
             counters.set_service(learned.service);
             counters.speed.store(learned.speed);
         }
-        let seen = report.picked.seen.saturating_add(report.session.seen);
-        let all_seen = seen >= counters.issued();
-        counters.restart_drain(report.slots(), now, seen > seen_before, all_seen);
+        counters.restart_drain(report.slots(), now, interval);
     }
 
     /// Takes the end of `count` calls picked over sessions. `sent` is false if they never left the client.

@@ -32,6 +32,10 @@ pub use status::{Standing, WorkerStatus};
 /// Most workers registered at once. Far above any LAN; it bounds memory, not ambition.
 pub const WORKER_LIMIT: usize = 100_000;
 
+/// Least time between two reports of a worker. At most fifty a second keep an estimate that is corrected by the
+/// balancer's own counts as good as exact, and cost a worker nothing.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Most time between two reports of a worker.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -124,6 +128,7 @@ pub struct Registry {
     by_id: BTreeMap<WorkerId, WorkerNumber>,
     last_number: u32,
     policy: PolicyKind,
+    report_interval: Duration,
     heartbeat: Duration,
     cursors: BTreeMap<ServiceName, Cursor>,
     snapshot: Arc<Snapshot>,
@@ -139,13 +144,15 @@ pub struct Registry {
 impl Registry {
     /// No workers yet.
     pub fn new(policy: PolicyKind) -> Self {
-        Self { policy, heartbeat: HEARTBEAT, changed: true, ..Self::default() }
+        let (report_interval, heartbeat) = (REPORT_INTERVAL, HEARTBEAT);
+        Self { policy, report_interval, heartbeat, changed: true, ..Self::default() }
     }
 
-    /// Expects a report at least this often, instead of every [`HEARTBEAT`]: for workers that were told another interval.
+    /// For workers that were told to report on change at most every `report_interval`, instead of [`REPORT_INTERVAL`],
+    /// and at least every `heartbeat`, instead of [`HEARTBEAT`].
     #[must_use]
-    pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
-        Self { heartbeat, ..self }
+    pub fn with_intervals(self, report_interval: Duration, heartbeat: Duration) -> Self {
+        Self { report_interval, heartbeat, ..self }
     }
 
     /// The policy in force.
@@ -228,10 +235,9 @@ impl Registry {
         let before = (record.state(), record.slots());
         record.heard_at = now;
         self.now = now;
-        let seen = |report: LoadReport| report.picked.seen.saturating_add(report.session.seen);
-        let seen_before = record.report.map_or(0, seen);
         record.ledger.report(&report, now, &record.counters);
-        record.ledger.learn(&report, seen_before, &mut self.fleet, now, &record.counters);
+        let (fleet, interval) = (&mut self.fleet, self.report_interval);
+        record.ledger.learn(&report, fleet, now, interval, &record.counters);
         record.report = Some(report);
         record.drain_ordered &= report.state == WorkerState::Serving;
         if before == (record.state(), record.slots()) {

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use lb_core::{
     id::{BalancerId, ClusterName, WorkerNumber},
-    registry::{HEARTBEAT, Refusal},
+    registry::{HEARTBEAT, REPORT_INTERVAL, Refusal},
 };
 use lb_proto::{
     parse::{self, ParseError},
@@ -34,10 +34,6 @@ use crate::{
 mod member;
 
 use member::{Member, Next, Registered};
-
-/// Least time between two reports of a worker. At most fifty a second keep an estimate that is corrected by the
-/// balancer's own counts as good as exact, and cost a worker nothing.
-const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a new stream may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);

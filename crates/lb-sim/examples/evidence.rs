@@ -1,7 +1,9 @@
 //! Runs the cases by which `least_load` is judged and writes `docs/results/least_load_evidence.json`.
+//!
+//! With arguments it only prints: the cases whose name contains the first one, on the seeds that follow it.
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
-use std::fs;
+use std::{env, fs};
 
 use lb_sim::{
     Row, Scenario, Summary,
@@ -14,8 +16,17 @@ const FILE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/results/least_load_evidence.json");
 
 fn main() -> std::io::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let part = arguments.next();
+    let seeds: Vec<u64> = arguments.filter_map(|seed| seed.parse().ok()).collect();
+    let chosen = |scenario: &Scenario| {
+        part.as_ref().is_none_or(|part| scenario.name.contains(part.as_str()))
+    };
     let mut cases = Vec::new();
-    for target in targets() {
+    for mut target in targets().into_iter().filter(|target| chosen(&target.scenario)) {
+        if !seeds.is_empty() {
+            target.scenario.seeds.clone_from(&seeds);
+        }
         let summary = run(&target.scenario);
         let row = |rule| summary.row(rule).map_or(f64::NAN, |row| row.p99);
         let (found, limit, against) = match target.limit {
@@ -36,10 +47,16 @@ fn main() -> std::io::Result<()> {
         cases.push(case);
     }
     let mut rows = Vec::new();
-    for scenario in known_rows() {
+    for mut scenario in known_rows().into_iter().filter(chosen) {
+        if !seeds.is_empty() {
+            scenario.seeds.clone_from(&seeds);
+        }
         let summary = run(&scenario);
         println!("{summary}");
         rows.push(table(&scenario, &summary));
+    }
+    if part.is_some() {
+        return Ok(());
     }
     let file = json!({
         "command": "cargo run --release -p lb-sim --example evidence",

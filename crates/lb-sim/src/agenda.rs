@@ -22,8 +22,8 @@ pub(crate) enum Event {
     Answer { call: CallKey, end: End },
     /// A client's outcome reaches its balancer.
     Outcome { balancer: u32, incarnation: u32, number: u32, sent: bool },
-    /// A worker's next report is due; void if it has another plan by then.
-    ReportDue { worker: u32 },
+    /// A worker's next report to a balancer is due, unless it has sent one meanwhile.
+    ReportDue { worker: u32, balancer: u32 },
     /// The oldest message on its way to a balancer arrives.
     Mail,
     /// Workers notice that a balancer is back.

@@ -1,6 +1,6 @@
 //! A balancer process: the core's registry and snapshot, and what the yardsticks need beside them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use fastrand::Rng;
 use lb_core::{
@@ -11,7 +11,7 @@ use lb_core::{
     token::TokenClass,
 };
 
-use crate::{rule::Rule, worker::SimWorker};
+use crate::{rule::Rule, scenario::Reports, worker::SimWorker};
 
 /// The one service all made-up workers offer.
 pub(crate) const SERVICE: &str = "Simulated";
@@ -38,11 +38,12 @@ pub(crate) struct Picked {
 }
 
 impl SimBalancer {
-    pub(crate) fn new(rule: Rule, incarnation: u32, heartbeat: Duration) -> Self {
+    pub(crate) fn new(rule: Rule, incarnation: u32, reports: Reports) -> Self {
+        let registry = Registry::new(rule.policy());
         Self {
             incarnation,
             alive: true,
-            registry: Registry::new(rule.policy()).with_heartbeat(heartbeat),
+            registry: registry.with_intervals(reports.interval(), reports.heartbeat()),
             snapshot: Arc::default(),
             rule,
             workers: Vec::new(),

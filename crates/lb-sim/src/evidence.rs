@@ -102,7 +102,8 @@ pub fn targets() -> Vec<Target> {
     };
     targets.push(target(case("2 of 10 at half speed, on change", 0.7, two_slow(ON_CHANGE)), 1.05));
     let slow = case("2 of 10 at half speed, every 1 s", 0.7, two_slow(every(1_000)));
-    targets.push(Target { held: Some(1.18), ..target(slow, 1.10) });
+    // The limit is the mean over seeds. Eight fast workers alone, at the same rate, come to 1.10 as well: it is the age of the counts.
+    targets.push(Target { held: Some(1.12), ..target(slow, 1.10) });
     let two = case("two balancers, every 1 s", 0.7, |case| {
         case.reports = every(1_000);
         case.balancers = 2;
@@ -143,8 +144,8 @@ fn single_slots() -> Vec<Target> {
                 case.fleet = machines(count, 1);
                 case.length = Duration::from_secs(seconds);
             });
-            // 20 ms without news is 0.4 of a call: at 90 % more workers are idle unknown than known.
-            let held = (count == 100 && load > 0.8).then_some(1.22);
+            // A third of all calls are shorter than the 20 ms between two reports, and their end is told late.
+            let held = (count == 100 && load > 0.8).then_some(1.17);
             targets.push(Target { held, ..target(alike, 1.06) });
             let slower = case(format!("{count} of 1 slot, half 3 times slower"), load, |case| {
                 case.fleet = half_slower(count, 3.0);
@@ -197,5 +198,21 @@ pub fn known_rows() -> Vec<Scenario> {
             },
         ));
     }
+    rows.extend([10, 100].map(client_only));
     rows
+}
+
+/// Each client balances by itself and knows its own calls only: a balancer of its own, outcomes, and no reports.
+fn client_only(clients: u32) -> Scenario {
+    let mut row = case(format!("{clients} clients that balance alone"), 0.9, |case| {
+        case.fleet = machines(100, 1);
+        case.length = Duration::from_secs(20);
+        // The first report, which says that nothing runs, is the only one.
+        case.reports = every(1_000_000_000_000);
+        case.calls = Calls::Session;
+        case.balancers = clients;
+    });
+    row.seeds.truncate(1);
+    row.rules = vec![Rule::ShortestQueue, JUDGED, Rule::Core(PolicyKind::PowerOfTwo)];
+    row
 }

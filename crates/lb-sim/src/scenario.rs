@@ -86,7 +86,7 @@ pub enum Calls {
 /// When workers report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
-    /// When something has changed, at most once an interval; besides that, each heartbeat.
+    /// When something has happened that the balancer does not know, at most once an interval; besides that, each heartbeat.
     OnChange {
         /// Least time between two reports.
         interval: Duration,
@@ -96,6 +96,34 @@ pub enum Reports {
         /// Time between two reports.
         interval: Duration,
     },
+}
+
+/// Heartbeats leave after this share of the time, so that they arrive within it; as `lb-worker` does it.
+const HEARTBEAT_SHARE: f64 = 0.9;
+
+impl Reports {
+    /// Least time between two reports.
+    pub(crate) fn interval(self) -> Duration {
+        match self {
+            Self::OnChange { interval } | Self::Periodic { interval } => interval,
+        }
+    }
+
+    /// From one heartbeat of a worker to the next.
+    pub(crate) fn pause(self) -> Duration {
+        match self {
+            Self::OnChange { .. } => HEARTBEAT.mul_f64(HEARTBEAT_SHARE),
+            Self::Periodic { interval } => interval,
+        }
+    }
+
+    /// Most time between two reports, as the balancer expects.
+    pub(crate) fn heartbeat(self) -> Duration {
+        match self {
+            Self::OnChange { .. } => HEARTBEAT,
+            Self::Periodic { interval } => interval.max(HEARTBEAT),
+        }
+    }
 }
 
 /// Something that goes wrong, or is done to the fleet.
@@ -160,14 +188,6 @@ impl Scenario {
     /// Arrivals that keep this share of the fleet busy.
     pub fn set_load(&mut self, share: f64) {
         self.arrivals = Arrivals::Open { rate: share * self.capacity() };
-    }
-
-    /// Most time between two reports.
-    pub(crate) fn heartbeat(&self) -> Duration {
-        match self.reports {
-            Reports::OnChange { .. } => HEARTBEAT,
-            Reports::Periodic { interval } => interval.max(HEARTBEAT),
-        }
     }
 
     pub(crate) fn joins_later(&self, worker: usize) -> bool {

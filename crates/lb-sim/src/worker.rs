@@ -40,6 +40,10 @@ pub(crate) struct Link {
     pub(crate) session: TokenCounts,
     /// What to wait for before leaving, once the balancer has said so.
     pub(crate) expected: Option<Expected>,
+    pub(crate) reported_at: Timestamp,
+    pub(crate) next_heartbeat: Timestamp,
+    /// The balancer does not know all that has happened here.
+    pub(crate) has_news: bool,
 }
 
 impl Link {
@@ -84,8 +88,6 @@ pub(crate) struct SimWorker {
     pub(crate) links: Vec<Link>,
     /// Calls on their way to it: the oracles see them.
     pub(crate) on_the_way: u32,
-    pub(crate) report_due: Timestamp,
-    pub(crate) reported_at: Timestamp,
     pub(crate) frozen_at: Timestamp,
     completed_total: u64,
     in_flight_integral: f64,
@@ -106,8 +108,6 @@ impl SimWorker {
             running: Vec::new(),
             links: vec![Link::default(); balancers],
             on_the_way: 0,
-            report_due: Timestamp::default(),
-            reported_at: Timestamp::default(),
             frozen_at: Timestamp::default(),
             completed_total: 0,
             in_flight_integral: 0.0,
@@ -124,8 +124,6 @@ impl SimWorker {
             instance: self.instance + 1,
             on_the_way: self.on_the_way,
             accounted_until: now,
-            reported_at: now,
-            report_due: now,
             ..Self::new(self.slots, self.speed, self.links.len())
         };
         *self = fresh;
@@ -168,11 +166,11 @@ impl SimWorker {
         if mine { link.counts(token.class) } else { None }
     }
 
-    /// A call with this token has come in.
-    pub(crate) fn saw(&mut self, token: CallToken) {
-        if let Some(counts) = self.link_of(token) {
-            counts.seen += 1;
-        }
+    /// A call has come in. Returns the balancer whose token it carries: to all others it is news.
+    pub(crate) fn saw(&mut self, token: Option<CallToken>) -> Option<u32> {
+        let token = token?;
+        self.link_of(token)?.seen += 1;
+        Some(token.balancer)
     }
 
     /// A call has ended, with the token it came with.

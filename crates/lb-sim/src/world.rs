@@ -100,7 +100,7 @@ impl<'a> World<'a> {
             chance,
             workers: scenario.fleet.iter().map(machine).collect(),
             balancers: (0..balancers)
-                .map(|_| SimBalancer::new(rule, 0, scenario.heartbeat()))
+                .map(|_| SimBalancer::new(rule, 0, scenario.reports))
                 .collect(),
             calls: Vec::new(),
             free_calls: Vec::new(),
@@ -144,7 +144,7 @@ impl<'a> World<'a> {
     fn go(&mut self) {
         while let Some((at, event)) = self.agenda.next() {
             let busy_until = self.end.max(self.last_end);
-            let rest = SETTLE + self.scenario.heartbeat();
+            let rest = SETTLE + self.scenario.reports.heartbeat();
             let over = at > busy_until + rest && self.open_calls == 0;
             if over || at > self.end + PATIENCE {
                 break;
@@ -163,7 +163,7 @@ impl<'a> World<'a> {
             Event::Outcome { balancer, incarnation, number, sent } => {
                 self.outcome(balancer, incarnation, WorkerNumber(number), sent);
             }
-            Event::ReportDue { worker } => self.report_due(worker),
+            Event::ReportDue { worker, balancer } => self.report_due(worker, balancer),
             Event::Mail => self.mail_arrives(),
             Event::Reconnect { balancer } => self.reconnect(balancer),
             Event::Tick { balancer } => self.tick(balancer),

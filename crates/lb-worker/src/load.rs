@@ -106,6 +106,8 @@ struct Registration {
     balancer: BalancerId,
     number: WorkerNumber,
     tallies: Tallies,
+    /// Awakes when something has happened that the balancer does not know.
+    news: watch::Sender<()>,
 }
 
 impl Counters {
@@ -134,6 +136,23 @@ impl Counters {
         let Some(token) = token else { return };
         if let Some(tally) = self.tallies(token.tally).and_then(|known| known.of(token.class)) {
             tally.done += 1;
+        }
+    }
+
+    /// Something has happened: news for every balancer but the one that knows it already.
+    fn tell(&self, knows: Option<TallyId>) {
+        for known in self.registrations.iter().filter(|known| Some(known.id) != knows) {
+            known.news.send_replace(());
+        }
+    }
+
+    /// A call was refused: its token is done.
+    fn refuse(&mut self, token: Option<CountedToken>) {
+        self.refused_total += 1;
+        self.done(token);
+        let issuer = |known: &&Registration| token.is_some_and(|token| token.tally == known.id);
+        if let Some(known) = self.registrations.iter().find(issuer) {
+            known.news.send_replace(());
         }
     }
 
@@ -196,13 +215,14 @@ impl Load {
         counters.advance(now);
         let token = counters.see(token);
         if counters.in_flight >= u32::from(self.shared.slots).saturating_add(self.shared.queue) {
-            counters.refused_total += 1;
-            counters.done(token);
+            counters.refuse(token);
             let retry_after = counters.retry_after(self.shared.slots, self.shared.queue);
             self.release(counters);
             return Err(Full { retry_after });
         }
         counters.in_flight += 1;
+        // Who issued the token knows of the call.
+        counters.tell(token.map(|token| token.tally));
         self.release(counters);
         Ok(CallCount { load: self.clone(), token, running: false, succeeded: false })
     }
@@ -232,9 +252,10 @@ impl Load {
         let mut counters = self.lock();
         let id = counters.next_tally;
         counters.next_tally.0 += 1;
-        let tallies = Tallies::default();
-        counters.registrations.push(Registration { id, balancer, number, tallies });
-        OpenTally { load: self.clone(), id }
+        let (tallies, news) = (Tallies::default(), watch::Sender::new(()));
+        let told = news.subscribe();
+        counters.registrations.push(Registration { id, balancer, number, tallies, news });
+        OpenTally { load: self.clone(), id, news: told }
     }
 
     /// Awakes whenever a counter has changed.
@@ -281,11 +302,18 @@ struct CountedToken {
 pub(crate) struct OpenTally {
     load: Load,
     id: TallyId,
+    news: watch::Receiver<()>,
 }
 
 impl OpenTally {
     pub(crate) fn id(&self) -> TallyId {
         self.id
+    }
+
+    /// Awakes whenever something has happened that the balancer of the registration does not know: a call has ended, or one has
+    /// come that it did not pick.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.news.clone()
     }
 }
 
@@ -330,6 +358,7 @@ impl Drop for CallCount {
         counters.completed_total += 1;
         counters.errors_total += u64::from(!self.succeeded);
         counters.done(self.token);
+        counters.tell(None);
         self.load.release(counters);
     }
 }
@@ -417,6 +446,35 @@ mod tests {
         assert!(task.await.unwrap_err().is_panic());
         let view = load.view(Instant::now());
         assert_eq!((view.in_flight, view.completed_total, view.errors_total), (0, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn what_a_balancer_knows_is_no_news_to_it() {
+        let load = load(1, 1);
+        let tallies =
+            ["a", "b"].map(|name| load.open_tally(name.parse().unwrap(), WorkerNumber(1)));
+        let mut news = tallies.each_ref().map(OpenTally::news);
+        let mut told = move || {
+            news.each_mut().map(|news| {
+                let told = news.has_changed().unwrap();
+                news.mark_unchanged();
+                told
+            })
+        };
+        let mut first = load.arrive(token("a/1/p1"), Instant::now()).unwrap();
+        assert_eq!(told(), [false, true], "a has picked it");
+        first.start(Instant::now());
+        assert_eq!(told(), [false, false]);
+        let second = load.arrive(token("b/1/x7"), Instant::now()).unwrap();
+        assert_eq!(told(), [true, true], "nobody counts a second choice");
+        load.arrive(token("b/1/s1"), Instant::now()).unwrap_err();
+        assert_eq!(told(), [false, true], "b takes it for running");
+        first.finish(true);
+        assert_eq!(told(), [true, true]);
+        drop(second);
+        assert_eq!(told(), [true, true]);
+        drop(load.arrive(None, Instant::now()).unwrap());
+        assert_eq!(told(), [true, true], "nobody has picked it");
     }
 
     #[tokio::test]

@@ -92,10 +92,14 @@ fn a_lost_pick_expires_after_its_lease_and_not_before() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Picked);
     for elapsed in (0..2_000).step_by(250) {
+        ledger.report(&report(0, NONE, NONE), at(elapsed), &counters);
         ledger.expire(at(elapsed), &counters);
         assert_eq!(counters.estimate(), 1, "after {elapsed} ms");
     }
-    ledger.expire(at(2_000), &counters);
+    ledger.expire(at(2_500), &counters);
+    assert_eq!(counters.estimate(), 1, "it may have arrived, and the worker need not say so yet");
+    ledger.report(&report(0, NONE, NONE), at(2_600), &counters);
+    ledger.expire(at(2_750), &counters);
     assert_eq!(counters.estimate(), 0);
     assert_eq!(ledger.expected(&counters).picked, 0, "a draining worker need not wait for it");
 }
@@ -116,13 +120,42 @@ fn a_pick_that_arrives_after_it_expired_counts_again() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Picked);
     for elapsed in (0..4_000).step_by(250) {
+        ledger.report(&report(0, NONE, NONE), at(elapsed), &counters);
         ledger.expire(at(elapsed), &counters);
     }
     assert_eq!(counters.estimate(), 0);
-    ledger.report(&report(1, counts(1, 0), NONE), at(0), &counters);
+    ledger.report(&report(1, counts(1, 0), NONE), at(4_000), &counters);
     assert_eq!(counters.estimate(), 1);
     counters.issue(TokenClass::Picked);
     assert_eq!(counters.estimate(), 2, "and later picks are not swallowed");
+}
+
+#[test]
+fn silence_after_the_interval_means_that_nothing_has_ended() {
+    let interval = Duration::from_millis(20);
+    let (counters, mut ledger, mut fleet) =
+        (Counters::default(), Ledger::default(), FleetPace::default());
+    for call in 0..40 {
+        let past = LoadReport::parse(RawLoad {
+            completed_total: call,
+            busy_seconds: 0.05 * call as f64,
+            ..*report(0, NONE, NONE)
+        });
+        ledger.learn(&past.unwrap(), &mut fleet, at(50 * call), interval, &counters);
+    }
+    counters.issue(TokenClass::Picked);
+    let full = LoadReport::parse(RawLoad {
+        completed_total: 40,
+        busy_seconds: 2.0,
+        ..*report(1, counts(1, 0), NONE)
+    });
+    let full = full.unwrap();
+    ledger.report(&full, at(2_000), &counters);
+    ledger.learn(&full, &mut fleet, at(2_000), interval, &counters);
+    let expected = |elapsed: u64| counters.expected_calls(4, at(2_000 + elapsed));
+    assert!((expected(0) - 1.0).abs() < 1e-3);
+    assert!((0.6..0.8).contains(&expected(19)), "it may have ended untold: {}", expected(19));
+    assert!((expected(22) - 1.0).abs() < 1e-12, "it would have been told");
 }
 
 #[test]

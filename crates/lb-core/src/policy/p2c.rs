@@ -4,6 +4,9 @@
 //! ([`super::delay`]). Many balancers can do it at once without agreeing on one victim, and a pick
 //! costs the same among ten workers and a hundred thousand. Weakness: it leaves idle workers idle while both drawn ones are
 //! busy, so with fresh loads it waits longer than `least_load`.
+//!
+//! Where each client knows its own calls only (100 workers of one slot, 90 %), the mean is 3.9 times an oracle's with 10 clients and
+//! 6.9 with 100 (prototypes: 3.9 and 6.7): nobody sees the others' calls, and no rule helps. Least load is worse there (9.8 with 100).
 
 use fastrand::Rng;
 

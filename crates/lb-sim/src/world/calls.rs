@@ -101,12 +101,10 @@ impl World<'_> {
     pub(super) fn enter(&mut self, place: u32, key: CallKey) {
         let worker = &mut self.workers[place as usize];
         worker.account(self.now);
-        if let Some(token) = self.calls[key as usize].token {
-            worker.saw(token);
-        }
+        let knows = worker.saw(self.calls[key as usize].token);
         worker.queue.push_back(key);
         self.fill_slots(place);
-        self.worker_changed(place);
+        self.worker_changed(place, knows);
     }
 
     pub(super) fn fill_slots(&mut self, place: u32) {
@@ -134,7 +132,7 @@ impl World<'_> {
             Event::Answer { call: key, end: End::Done },
         );
         self.fill_slots(place);
-        self.worker_changed(place);
+        self.worker_changed(place, None);
         self.leave_if_drained(place);
     }
 

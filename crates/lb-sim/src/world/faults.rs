@@ -77,7 +77,7 @@ impl World<'_> {
         if !self.workers[place as usize].draining {
             self.connect_all(place as usize);
         }
-        self.send_reports(place);
+        self.report_to_all(place);
         self.leave_if_drained(place);
     }
 
@@ -86,7 +86,7 @@ impl World<'_> {
         let worker = &mut self.workers[place as usize];
         if worker.life == Life::Up {
             worker.draining = true;
-            self.send_reports(place);
+            self.report_to_all(place);
             self.leave_if_drained(place);
         }
     }
@@ -108,7 +108,7 @@ impl World<'_> {
             return;
         }
         self.balancers[balancer as usize] =
-            SimBalancer::new(self.rule, old.incarnation + 1, self.scenario.heartbeat());
+            SimBalancer::new(self.rule, old.incarnation + 1, self.scenario.reports);
         self.balancer_returns(balancer);
     }
 }

@@ -6,7 +6,7 @@ use lb_core::{
     estimator::Expected,
     id::WorkerNumber,
     load::{Hello, WorkerState},
-    registry::{Departure, HEARTBEAT, Output},
+    registry::{Departure, Output},
 };
 
 use super::World;
@@ -58,55 +58,64 @@ impl World<'_> {
         self.agenda.plan(self.now + self.scenario.network_delay, Event::Mail);
     }
 
-    /// Something in the worker changed: reports at once, or as soon as the interval allows.
-    pub(super) fn worker_changed(&mut self, place: u32) {
+    /// Something in the worker changed: tells the balancers that do not know it, at once or as soon as the interval allows.
+    pub(super) fn worker_changed(&mut self, place: u32, knows: Option<u32>) {
         let Reports::OnChange { interval } = self.scenario.reports else { return };
-        let worker = &mut self.workers[place as usize];
-        let earliest = worker.reported_at + interval;
-        if earliest <= self.now {
-            self.send_reports(place);
-        } else if earliest < worker.report_due || worker.report_due <= worker.reported_at {
-            worker.report_due = earliest;
-            self.agenda.plan(earliest, Event::ReportDue { worker: place });
+        for balancer in (0..self.scenario.balancers).filter(|&balancer| Some(balancer) != knows) {
+            let link = &mut self.workers[place as usize].links[balancer as usize];
+            let earliest = link.reported_at + interval;
+            if earliest <= self.now {
+                self.report_to(place, balancer);
+            } else if !link.has_news {
+                link.has_news = true;
+                self.agenda.plan(earliest, Event::ReportDue { worker: place, balancer });
+            }
         }
     }
 
-    pub(super) fn report_due(&mut self, place: u32) {
-        if self.workers[place as usize].report_due == self.now {
-            self.send_reports(place);
+    pub(super) fn report_due(&mut self, place: u32, balancer: u32) {
+        let link = &self.workers[place as usize].links[balancer as usize];
+        let earliest = link.reported_at + self.scenario.reports.interval();
+        if link.next_heartbeat <= self.now || link.has_news && earliest <= self.now {
+            self.report_to(place, balancer);
         }
     }
 
-    pub(super) fn send_reports(&mut self, place: u32) {
-        let next = match self.scenario.reports {
-            Reports::OnChange { .. } => HEARTBEAT,
-            Reports::Periodic { interval } => interval,
-        };
+    pub(super) fn report_to_all(&mut self, place: u32) {
+        for balancer in 0..self.scenario.balancers {
+            self.report_to(place, balancer);
+        }
+    }
+
+    fn report_to(&mut self, place: u32, balancer: u32) {
         let worker = &mut self.workers[place as usize];
         if worker.life != Life::Up {
             return;
         }
         worker.account(self.now);
-        worker.reported_at = self.now;
-        worker.report_due = self.now + next;
-        self.agenda.plan(worker.report_due, Event::ReportDue { worker: place });
-        for balancer in 0..self.scenario.balancers {
-            let worker = &self.workers[place as usize];
-            let link = &worker.links[balancer as usize];
-            if let Some(number) = link.number {
-                let report = worker.report(balancer as usize);
-                self.post(balancer, link.incarnation, Mail::Report { number, report });
-            }
+        let report = worker.report(balancer as usize);
+        let link = &mut worker.links[balancer as usize];
+        let Some(number) = link.number else { return };
+        link.reported_at = self.now;
+        link.has_news = false;
+        // Reports on change do not move the heartbeats.
+        if link.next_heartbeat <= self.now {
+            link.next_heartbeat = self.now + self.scenario.reports.pause();
+            let event = Event::ReportDue { worker: place, balancer };
+            self.agenda.plan(link.next_heartbeat, event);
         }
+        let incarnation = link.incarnation;
+        self.post(balancer, incarnation, Mail::Report { number, report });
     }
 
-    /// Periodic reports of workers that started together should not come together.
-    fn stagger(&mut self, place: u32) {
-        if let Reports::Periodic { interval } = self.scenario.reports {
-            let due = self.now + interval.mul_f64(self.chance.f64());
-            self.workers[place as usize].report_due = due;
-            self.agenda.plan(due, Event::ReportDue { worker: place });
-        }
+    /// The first report to a balancer is due now. The second comes at random, so that workers which started together do not report
+    /// together for ever.
+    fn begin_reports(&mut self, place: u32, balancer: u32) {
+        let pause = self.scenario.reports.pause().mul_f64(self.chance.f64());
+        let next_heartbeat = self.now + pause;
+        self.workers[place as usize].links[balancer as usize].next_heartbeat = next_heartbeat;
+        self.agenda.plan(next_heartbeat, Event::ReportDue { worker: place, balancer });
+        self.report_to(place, balancer);
     }
 
     pub(super) fn close_streams(&mut self, place: u32, cause: Departure) {
@@ -194,13 +203,12 @@ impl World<'_> {
                 if link.incarnation == incarnation {
                     link.number = Some(number);
                     link.connecting = false;
-                    self.send_reports(place);
-                    self.stagger(place);
+                    self.begin_reports(place, balancer);
                 }
             }
             Order::State(state) => {
                 worker.draining = state == WorkerState::Draining;
-                self.send_reports(place);
+                self.report_to_all(place);
             }
             Order::DrainAck { balancer, number, expected } => {
                 let link = &mut worker.links[balancer as usize];

@@ -124,7 +124,7 @@ impl Link {
 
     /// Reports until the worker leaves (`Ok`) or the stream is lost.
     pub(super) async fn run(mut self, registrar: &Registrar) -> Result<(), LinkError> {
-        let mut changes = registrar.load.changes();
+        let mut news = self.tally.news();
         let mut state = registrar.state.changes();
         let mut pending = Pending::State;
         loop {
@@ -134,10 +134,10 @@ impl Link {
                 incoming = self.inbox.message() => self.obey(incoming, registrar)?,
                 Ok(()) = state.changed() => pending = Pending::State,
                 () = sleep_until(self.pace.due(pending)) => {
-                    pending = self.report(registrar, &mut changes, &mut state);
+                    pending = self.report(registrar, &mut news, &mut state);
                 }
-                Ok(()) = changes.changed(), if pending == Pending::Nothing => {
-                    pending = Pending::Change;
+                Ok(()) = news.changed(), if pending == Pending::Nothing => {
+                    pending = Pending::News;
                 }
             }
         }
@@ -147,11 +147,11 @@ impl Link {
     fn report(
         &mut self,
         registrar: &Registrar,
-        changes: &mut watch::Receiver<()>,
+        news: &mut watch::Receiver<()>,
         states: &mut watch::Receiver<State>,
     ) -> Pending {
-        // Marked as seen before they are read: what changes from here on is news.
-        changes.mark_unchanged();
+        // Marked as seen before they are read: what happens from here on is to be told.
+        news.mark_unchanged();
         let state = *states.borrow_and_update();
         let now = Instant::now();
         if state == State::Serving {
@@ -164,7 +164,7 @@ impl Link {
         let sent = self.outbox.try_send(message(Outgoing::Report(report)));
         self.pace.sent(now);
         // With the outbox full, the network is slower than our reports; the next one is as good.
-        if sent.is_err() { Pending::Change } else { Pending::Nothing }
+        if sent.is_err() { Pending::News } else { Pending::Nothing }
     }
 
     fn obey(

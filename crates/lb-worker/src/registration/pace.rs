@@ -1,6 +1,11 @@
-//! When the next report is due: on change, but not more often than the balancer wants, and once per heartbeat anyway.
+//! When the next report is due: on news, but not more often than the balancer wants, and once per heartbeat anyway.
 //!
-//! A burst of changes costs one report now and one at the end of the interval. The last change is therefore always told.
+//! News is what the balancer does not know: a call has ended, one has come that it did not pick, the state has changed. That a call
+//! has come which it did pick is no news; told for its own sake, it used up the interval, and the end of a short call, the
+//! only news there was, came late (100 workers of one slot at 90 % load: p99 1.14 of an oracle's instead of 1.09). The
+//! next report says so anyway, a heartbeat later at most.
+//!
+//! A burst of news costs one report now and one at the end of the interval. The last is therefore always told.
 
 use std::time::Duration;
 
@@ -24,8 +29,8 @@ const HEARTBEAT_SHARE: f64 = 0.9;
 pub(super) enum Pending {
     /// Nothing but that we live.
     Nothing,
-    /// A counter changed.
-    Change,
+    /// Something has happened that the balancer does not know.
+    News,
     /// The state changed: at once.
     State,
 }
@@ -56,7 +61,7 @@ impl Pace {
     pub(super) fn due(&self, pending: Pending) -> Instant {
         match pending {
             Pending::Nothing => self.next_heartbeat,
-            Pending::Change => self.next_heartbeat.min(self.last_sent + self.interval),
+            Pending::News => self.next_heartbeat.min(self.last_sent + self.interval),
             Pending::State => self.last_sent,
         }
     }
@@ -89,21 +94,21 @@ mod tests {
         let start = Instant::now();
         let mut pace = pace(0.5, start);
         assert_eq!(pace.due(Pending::Nothing), start + ms(450));
-        assert_eq!(pace.due(Pending::Change), start + ms(20));
+        assert_eq!(pace.due(Pending::News), start + ms(20));
         assert_eq!(pace.due(Pending::State), start);
         pace.sent(start + ms(440));
         assert_eq!(pace.due(Pending::Nothing), start + ms(450));
-        assert_eq!(pace.due(Pending::Change), start + ms(450));
+        assert_eq!(pace.due(Pending::News), start + ms(450));
         pace.sent(start + ms(450));
         assert_eq!(pace.due(Pending::Nothing), start + ms(1350));
-        assert_eq!(pace.due(Pending::Change), start + ms(470));
+        assert_eq!(pace.due(Pending::News), start + ms(470));
     }
 
     #[test]
     fn a_senseless_pace_is_bounded() {
         let start = Instant::now();
         let pace = Pace::new(&v1::Accepted::default(), start, 1.0);
-        assert_eq!(pace.due(Pending::Change), start + INTERVAL_LEAST);
+        assert_eq!(pace.due(Pending::News), start + INTERVAL_LEAST);
         assert_eq!(pace.due(Pending::Nothing), start + HEARTBEAT_LEAST.mul_f64(HEARTBEAT_SHARE));
     }
 }
