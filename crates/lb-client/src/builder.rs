@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use crate::{
     balanced::{Balanced, Shared},
+    pick::Source,
     search::{ConnectError, Search},
     state::{State, Wanted},
 };
@@ -17,11 +18,12 @@ pub struct Builder {
     service: String,
     search: Search,
     labels: BTreeMap<String, String>,
+    picks: Source,
 }
 
 impl Builder {
     pub(crate) fn new(service: String) -> Self {
-        Self { service, search: Search::default(), labels: BTreeMap::new() }
+        Self { service, search: Search::default(), labels: BTreeMap::new(), picks: Source::Session }
     }
 
     /// How to find balancers, all at once.
@@ -70,7 +72,21 @@ impl Builder {
         self
     }
 
-    /// Opens the channel: resolves when a balancer has opened a session.
+    /// Who chooses the worker of a call, as long as it can. Default: [`Source::Session`].
+    ///
+    /// With [`Source::Local`] a call costs no message to the balancer and does not wait for one. This
+    /// client then knows the capacity of each worker and its own calls, but not those of others:
+    /// good for one client with many calls, worse the more clients share the workers. Calls with an
+    /// affinity key, and all calls of a channel with labels, are chosen by the balancer either way,
+    /// since the list says nothing about them.
+    #[must_use]
+    pub fn picks(mut self, source: Source) -> Self {
+        self.picks = source;
+        self
+    }
+
+    /// Opens the channel: resolves when a balancer has opened a session, and has sent its list if
+    /// that is to be picked from.
     ///
     /// # Errors
     /// See [`ConnectError`]; [`ConnectError::NoBalancer`] when none has within the wait.
@@ -101,7 +117,8 @@ impl Builder {
         let service = self.service.parse()?;
         let labels = lb_proto::parse::labels("labels", self.labels)?;
         let found = self.search.start()?;
-        let wanted = Wanted { service, labels, wait: self.search.wait };
+        let local = self.picks == Source::Local && labels.is_empty();
+        let wanted = Wanted { service, labels, local, wait: self.search.wait };
         Ok(Shared::start(State::new(wanted), found))
     }
 }

@@ -1,7 +1,7 @@
 //! What one balanced channel knows, and how it chooses a worker from it.
 //!
 //! The order is fixed: the session if one is open, else the last list of workers, else wait for
-//! either, but not for ever.
+//! either, but not for ever. A channel that picks locally begins with the list.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -31,6 +31,8 @@ use crate::{
 pub(crate) struct Wanted {
     pub(crate) service: ServiceName,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Whether calls without an affinity key go by the list as long as there is one.
+    pub(crate) local: bool,
     /// How long a call may wait for a balancer when there is neither a session nor a list.
     pub(crate) wait: Duration,
 }
@@ -114,6 +116,12 @@ impl State {
         failed: &[Failed],
         affinity: Option<&Arc<str>>,
     ) -> Option<Result<Picked, Status>> {
+        if self.wanted.local
+            && affinity.is_none()
+            && let Some(picked) = self.pick_locally(failed)
+        {
+            return Some(picked);
+        }
         let session = self.session.load_full();
         if let Some(session) = session.filter(|session| !self.is_rebuilding(session)) {
             let exclude = numbers(failed, &session.balancer);
@@ -229,11 +237,14 @@ impl State {
     }
 
     fn is_open(&self) -> bool {
+        let has_list = self.assignments.latest().is_some();
         let list_must_do = self.session_refused.load(Ordering::Relaxed);
-        self.session.load().is_some() || (list_must_do && self.assignments.latest().is_some())
+        let has_session = self.session.load().is_some();
+        (has_session && !self.wanted.local) || (has_list && (has_session || list_must_do))
     }
 
-    /// Waits until a session is open, or there is a list and no place for a session.
+    /// Waits until a session is open, or the balancer has no place for one; in this case, and when
+    /// picks are local, until there is a list.
     pub(crate) async fn opened(&self) {
         let mut changed = self.changed.subscribe();
         while !self.is_open() {
@@ -272,6 +283,7 @@ mod tests {
         let state = State::new(Wanted {
             service: "lb.v1.Compute".parse().unwrap(),
             labels: labels.iter().map(own).collect(),
+            local: false,
             wait: Duration::from_secs(3),
         });
         let endpoint = |id: &str| Endpoint {
@@ -311,6 +323,7 @@ mod tests {
         let state = State::new(Wanted {
             service: "lb.v1.Compute".parse().unwrap(),
             labels: BTreeMap::new(),
+            local: false,
             wait: Duration::from_secs(3),
         });
         state.note_trouble("192.0.2.1:5: connection refused".into());

@@ -199,3 +199,22 @@ fn the_channel_can_be_shared_between_tasks() {
     fn shareable<T: Clone + Send + Sync + 'static>() {}
     shareable::<Balanced>();
 }
+
+#[tokio::test]
+async fn local_picks_cost_the_balancer_no_message_unless_they_have_a_key() {
+    let balancer = FakeBalancer::start("lb-1", &[("a", nobody()), ("b", nobody())]).await;
+    let builder = Balanced::builder(SERVICE).balancers([balancer.address.to_string()]);
+    let channel = soon(builder.picks(Source::Local).connect()).await.unwrap();
+    let picks: Vec<_> = soon(join_all((0..8).map(|_| channel.pick()))).await;
+    for pick in &picks {
+        let pick = pick.as_ref().unwrap();
+        assert_eq!((pick.source(), pick.token()), (Source::Local, None));
+    }
+    let at_a = picks.iter().flatten().filter(|pick| pick.worker_id().as_str() == "a").count();
+    assert_eq!(at_a, 4, "two choices among two workers keep them level");
+    assert_eq!(balancer.script().picks.len(), 0);
+
+    let pinned = soon(channel.with_affinity("user-7").pick()).await.unwrap();
+    assert_eq!(pinned.source(), Source::Session);
+    assert_eq!(balancer.script().picks.len(), 1);
+}
