@@ -17,8 +17,8 @@ use lb_core::{
 use lb_proto::{
     parse,
     v1::{
-        Assignment, Choice, PickRequest, PickResponse, SessionRequest, SessionResponse,
-        WatchRequest, load_balancer_server::LoadBalancer,
+        Assignment, Choice, PickRequest, PickResponse, SessionRequest, WatchRequest,
+        load_balancer_server::LoadBalancer,
     },
 };
 
@@ -32,8 +32,6 @@ const CHOICES_DEFAULT: u32 = 2;
 pub(crate) const EXCLUDE_LIMIT: usize = 64;
 /// Longest affinity key, in bytes.
 pub(crate) const AFFINITY_KEY_LIMIT: usize = 256;
-/// Answers waiting for a client's connection; a client that does not read stops its own session and nothing else.
-const ANSWER_QUEUE: usize = 16;
 
 /// The picking service.
 pub(crate) struct Balancer {
@@ -44,12 +42,10 @@ pub(crate) struct Balancer {
     pub(crate) stop: CancellationToken,
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl LoadBalancer for Balancer {
-    type SessionStream = Answers<SessionResponse>;
-    type WatchStream = Answers<Assignment>;
+    type SessionStream = session::Answers;
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<Assignment, Status>> + Send>>;
 
     async fn pick(&self, request: Request<PickRequest>) -> Result<Response<PickResponse>, Status> {
         let request = request.into_inner();
@@ -81,19 +77,8 @@ impl LoadBalancer for Balancer {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let place = self.sessions.take()?;
-        let (answers, receiver) = mpsc::channel(ANSWER_QUEUE);
-        let session = session::run(
-            self.owner.clone(),
-            self.id.clone(),
-            request.into_inner(),
-            answers,
-            self.stop.clone(),
-        );
-        tokio::spawn(async move {
-            session.await;
-            drop(place);
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let (owner, id, stop) = (self.owner.clone(), self.id.clone(), self.stop.clone());
+        Ok(Response::new(session::Answers::new(owner, id, request.into_inner(), stop, place)))
     }
 
     async fn watch(

@@ -1,14 +1,25 @@
 //! One client session: picks answered in batches as they come, outcomes passed on to the owner.
 //!
-//! Picks are answered from the snapshot of the moment by this task alone; a session that does not read its
-//! answers waits by itself. Outcomes are summed up per worker and handed over when the owner has room, so
-//! that a busy owner never delays a pick and no outcome is lost.
+//! The answers are a [`Stream`] that gRPC polls whenever the connection takes a message, and polling it is what reads
+//! the questions. So a pick passes through no queue and no other task on its way, and a session that does not read its
+//! answers waits by itself. Outcomes are summed up per worker and handed over together every now and then, when the
+//! owner has room: waking the owner costs as much as a pick, a busy owner never delays one, and no outcome is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use fastrand::Rng;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use futures_util::Stream;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
 use lb_core::{
@@ -35,83 +46,145 @@ use crate::{
 /// Most picks, and most outcomes, in one message.
 const BATCH_LIMIT: usize = 1024;
 
-type Answers = mpsc::Sender<Result<SessionResponse, Status>>;
+/// Least time between two accounts of outcomes to the owner: some ten picks that come one by one, and little against any
+/// call that is worth balancing. Of those that come last, the owner hears after [`TELL_LAST`].
+const TELL_INTERVAL: Duration = Duration::from_micros(250);
 
-/// Serves one session until either side ends it.
-pub(crate) async fn run(
-    owner: Handle,
-    balancer: BalancerId,
-    mut requests: Streaming<SessionRequest>,
-    answers: Answers,
-    stop: CancellationToken,
-) {
-    let mut session = Session::new(owner);
-    let served = session.serve(&balancer, &mut requests, &answers);
-    let end = stop
-        .run_until_cancelled(served)
-        .await
-        .unwrap_or_else(|| Err(Status::unavailable("the balancer is stopping")));
-    if let Err(status) = end {
-        // If the client is gone, nobody is left to tell.
-        drop(answers.send(Err(status)).await);
+/// How long outcomes wait for another message of their session: the least that a timer counts.
+const TELL_LAST: Duration = Duration::from_millis(1);
+
+/// The answers of one session, until either side ends it.
+pub(crate) struct Answers {
+    requests: Streaming<SessionRequest>,
+    session: Session,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Runs while outcomes wait.
+    tell: Pin<Box<Sleep>>,
+    telling: bool,
+    /// The status has been given; nothing follows.
+    ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Answers {
+    pub(crate) fn new(
+        owner: Handle,
+        balancer: BalancerId,
+        requests: Streaming<SessionRequest>,
+        stop: CancellationToken,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let session = Session::new(owner, balancer);
+        let stop = Box::pin(stop.cancelled_owned());
+        let tell = Box::pin(sleep(TELL_LAST));
+        Self { requests, session, stop, tell, telling: false, ended: false, _place: place }
     }
-    session.close().await;
+
+    fn poll_answer(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<SessionResponse, Status>>> {
+        if self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(Status::unavailable("the balancer is stopping"))));
+        }
+        loop {
+            let request = match Pin::new(&mut self.requests).poll_next(context) {
+                Poll::Ready(Some(Ok(request))) => request,
+                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    self.poll_tell(context);
+                    return Poll::Pending;
+                }
+            };
+            let answer = self.session.answer(&request).transpose();
+            if answer.is_some() {
+                return Poll::Ready(answer);
+            }
+        }
+    }
+
+    /// Sees to it that the owner hears of outcomes that no further message takes along.
+    fn poll_tell(&mut self, context: &mut Context<'_>) {
+        while !self.session.untold.is_empty() {
+            if !self.telling {
+                self.telling = true;
+                self.tell.as_mut().reset(Instant::now() + TELL_LAST);
+            }
+            if self.tell.as_mut().poll(context).is_pending() {
+                return;
+            }
+            self.telling = false;
+            self.session.tell_owner();
+        }
+    }
+}
+
+impl Stream for Answers {
+    type Item = Result<SessionResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let next = ready!(this.poll_answer(context));
+        this.ended = !matches!(next, Some(Ok(_)));
+        Poll::Ready(next)
+    }
 }
 
 struct Session {
     owner: Handle,
+    balancer: BalancerId,
+    opened: bool,
     service: String,
     labels: BTreeMap<String, String>,
     introduced: BTreeSet<WorkerNumber>,
     open: OpenPicks,
     /// Ended calls that the owner has not been told of, by worker and by whether they were sent.
     untold: BTreeMap<(WorkerNumber, bool), u64>,
+    told_at: Instant,
     rng: Rng,
 }
 
 impl Session {
-    fn new(owner: Handle) -> Self {
+    fn new(owner: Handle, balancer: BalancerId) -> Self {
         Self {
             owner,
+            balancer,
+            opened: false,
             service: String::new(),
             labels: BTreeMap::new(),
             introduced: BTreeSet::new(),
             open: OpenPicks::default(),
             untold: BTreeMap::new(),
+            told_at: Instant::now(),
             rng: Rng::new(),
         }
     }
 
-    async fn serve(
-        &mut self,
-        balancer: &BalancerId,
-        requests: &mut Streaming<SessionRequest>,
-        answers: &Answers,
-    ) -> Result<(), Status> {
-        let mut opened = false;
-        while let Some(request) = requests.message().await? {
-            let mut response = SessionResponse::default();
-            if let Some(open) = &request.open {
-                if opened {
-                    return Err(Status::invalid_argument("open was already said on this session"));
-                }
-                self.open(&open.service, open.labels.clone())?;
-                opened = true;
-                response.opened = Some(SessionOpened { balancer_id: balancer.to_string() });
+    /// The answer to one message, if there is something to say.
+    fn answer(&mut self, request: &SessionRequest) -> Result<Option<SessionResponse>, Status> {
+        let mut response = SessionResponse::default();
+        if let Some(open) = &request.open {
+            if self.opened {
+                return Err(Status::invalid_argument("open was already said on this session"));
             }
-            if !opened {
-                return Err(Status::invalid_argument("expected open in the first message"));
-            }
-            check_batch(&request)?;
-            self.take_outcomes(&request);
-            self.pick(&request.picks, &mut response);
-            self.tell_owner();
-            let silent = response == SessionResponse::default();
-            if !silent && answers.send(Ok(response)).await.is_err() {
-                return Ok(());
-            }
+            self.open(&open.service, open.labels.clone())?;
+            self.opened = true;
+            response.opened = Some(SessionOpened { balancer_id: self.balancer.to_string() });
         }
-        Ok(())
+        if !self.opened {
+            return Err(Status::invalid_argument("expected open in the first message"));
+        }
+        check_batch(request)?;
+        self.take_outcomes(request);
+        self.pick(&request.picks, &mut response);
+        if self.told_at.elapsed() >= TELL_INTERVAL {
+            self.tell_owner();
+        }
+        Ok((response != SessionResponse::default()).then_some(response))
     }
 
     fn open(&mut self, service: &str, labels: BTreeMap<String, String>) -> Result<(), Status> {
@@ -181,8 +254,9 @@ impl Session {
         }
     }
 
-    /// Tells the owner what has ended, if it has room now; else with the next message.
+    /// Tells the owner what has ended, if it has room now; else the next time.
     fn tell_owner(&mut self) {
+        self.told_at = Instant::now();
         if let Some(event) = self.drain_untold()
             && let Err(Event::Outcomes(all)) = self.owner.try_send(event)
         {
@@ -198,16 +272,27 @@ impl Session {
         let all: Vec<_> = outcomes.collect();
         (!all.is_empty()).then_some(Event::Outcomes(all))
     }
+}
 
+impl Drop for Session {
     /// Hands over what is known and what is left open. The calls may go on without the session: a client also
     /// drops one that is silent, or moves to another balancer.
-    async fn close(mut self) {
+    fn drop(&mut self) {
         let open: Vec<_> = self.open.open().collect();
-        let told = self.drain_untold().into_iter();
+        let told = self.drain_untold();
         let left = (!open.is_empty()).then_some(Event::Abandoned(open));
-        for event in told.chain(left) {
-            // A stopped owner counts nothing any more.
-            drop(self.owner.send(event).await);
+        let mut events = told.into_iter().chain(left);
+        while let Some(event) = events.next() {
+            if let Err(event) = self.owner.try_send(event) {
+                let (owner, rest) = (self.owner.clone(), events.collect::<Vec<_>>());
+                // The queue is full: wait for room, off this thread. If the owner has stopped, it counts nothing any more.
+                tokio::spawn(async move {
+                    for event in std::iter::once(event).chain(rest) {
+                        drop(owner.send(event).await);
+                    }
+                });
+                return;
+            }
         }
     }
 }
