@@ -1,5 +1,6 @@
 //! Chores of this repository: `cargo xtask test` runs everything that must hold before a change lands.
 
+mod bench;
 mod test;
 mod tidy;
 mod tools;
@@ -24,11 +25,14 @@ enum Chore {
         #[arg(value_enum)]
         tiers: Vec<test::Tier>,
     },
+    /// What a pick and a whole call cost on the wire, and what proxies in their place would
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { tiers } => test::run(&tiers),
+        Chore::Bench(options) => bench::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,12 @@
 //! The test tiers, cheapest first.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use crate::{
     tidy,
-    tools::{self, cargo, command, root, say},
+    tools::{self, cargo, say},
 };
 
 /// A part of the tests that can be run by itself.
@@ -61,28 +61,5 @@ fn code() -> anyhow::Result<()> {
 
 /// A Python that has `zeroconf`, an mDNS implementation that is not ours, to test against.
 fn python_with_zeroconf() -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/test-python");
-    let python = folder.join("bin/python");
-    if !can_import(&python) {
-        let made = run_venv(&folder);
-        if made.is_err() {
-            // Debian keeps the module in a package of its own.
-            tools::run(command("apt-get", &["install", "--yes", "python3-venv"]))?;
-            run_venv(&folder)?;
-        }
-        let packages = root().join("crates/xtask/requirements.txt");
-        let install =
-            ["-m", "pip", "install", "--quiet", "--requirement", &packages.to_string_lossy()];
-        tools::run(command(&python, &install))?;
-    }
-    Ok(python)
-}
-
-fn run_venv(folder: &Path) -> anyhow::Result<()> {
-    tools::run(command("python3", &["-m", "venv", &folder.to_string_lossy()]))
-}
-
-fn can_import(python: &Path) -> bool {
-    let mut import = command(python, &["-c", "import zeroconf"]);
-    import.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+    tools::python("target/test-python", "crates/xtask/requirements.txt", "zeroconf")
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::tools::{cargo, command, output, root};
+use crate::{
+    bench,
+    tools::{cargo, command, output, root},
+};
 
 /// What the pure crates may depend on, and nothing else: no runtime, no clock, no I/O.
 const PURE: [(&str, &[&str]); 2] = [
@@ -63,7 +66,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     for path in output(command("git", &["ls-files", "*.rs"]))?.lines() {
         check_size(Path::new(path))?;
     }
-    Ok(())
+    bench::check_page()
 }
 
 fn check_pure(package: &str, allowed: &[&str]) -> anyhow::Result<()> {

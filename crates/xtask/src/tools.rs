@@ -4,7 +4,7 @@ use std::{
     env,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, ensure};
@@ -49,6 +49,36 @@ pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot start {shown}"))?;
     ensure!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The interpreter of a virtual Python environment in `folder`, which is made on first use. It can
+/// import `module`, which comes with the packages that the file `requirements` names.
+///
+/// # Errors
+/// When the environment cannot be made, or a package not be installed.
+pub(crate) fn python(folder: &str, requirements: &str, module: &str) -> anyhow::Result<PathBuf> {
+    let folder = root().join(folder);
+    let python = folder.join("bin/python");
+    let mut import = command(&python, &["-c", &format!("import {module}")]);
+    if import.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return Ok(python);
+    }
+    let venv = || run(command("python3", &["-m", "venv", &folder.to_string_lossy()]));
+    if venv().is_err() {
+        // Debian keeps the module in a package of its own.
+        run(command("apt-get", &["install", "--yes", "python3-venv"]))?;
+        venv()?;
+    }
+    run(command(&python, &["-m", "pip", "install", "--quiet", "--requirement", requirements]))?;
+    Ok(python)
+}
+
+/// Gives the developer what was asked for.
+///
+/// # Errors
+/// When nobody takes it.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write!(io::stdout(), "{text}").context("cannot write to the standard output")
 }
 
 /// Tells the developer something.
