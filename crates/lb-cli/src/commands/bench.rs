@@ -6,7 +6,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{context::Common, failure::Failure};
 
 mod fleet;
-mod pick;
 pub(crate) mod run;
 
 /// What to measure.
@@ -20,8 +19,6 @@ pub(crate) struct Arguments {
 enum What {
     /// Response times under several policies, on workers that it starts: a scenario, or what the flags say
     Run(Box<run::Arguments>),
-    /// The cost of a pick on the wire: unary and over a session, one at a time and many at once
-    Pick(pick::Arguments),
     /// What many connected workers cost the balancer: CPU, memory, and the time of picks beside them
     Fleet(fleet::Arguments),
 }
@@ -33,7 +30,6 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     match &arguments.what {
         What::Run(arguments) => run::run(common, arguments, stop).await,
-        What::Pick(arguments) => pick::run(common, arguments, stop).await,
         What::Fleet(arguments) => fleet::run(common, arguments, stop).await,
     }
 }
