@@ -9,6 +9,7 @@
 //! immutable [`snapshot::Snapshot`]; picks read the snapshot and touch nothing but the
 //! counters of the worker they chose.
 
+pub mod allowance;
 pub mod estimator;
 pub mod id;
 pub mod load;

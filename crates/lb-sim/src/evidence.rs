@@ -144,9 +144,7 @@ fn single_slots() -> Vec<Target> {
                 case.fleet = machines(count, 1);
                 case.length = Duration::from_secs(seconds);
             });
-            // A third of all calls are shorter than the 20 ms between two reports, and their end is told late.
-            let held = (count == 100 && load > 0.8).then_some(1.17);
-            targets.push(Target { held, ..target(alike, 1.06) });
+            targets.push(target(alike, 1.06));
             let slower = case(format!("{count} of 1 slot, half 3 times slower"), load, |case| {
                 case.fleet = half_slower(count, 3.0);
                 case.length = Duration::from_secs(seconds);

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use lb_core::registry::HEARTBEAT;
+use lb_core::{
+    allowance::{Allowance, SAVED},
+    registry::HEARTBEAT,
+};
 
 use crate::{rule::Rule, service::Service};
 
@@ -86,9 +89,10 @@ pub enum Calls {
 /// When workers report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
-    /// When something has happened that the balancer does not know, at most once an interval; besides that, each heartbeat.
+    /// When something has happened that the balancer does not know, as often as its [`Allowance`] lets it; besides that, each
+    /// heartbeat.
     OnChange {
-        /// Least time between two reports.
+        /// Least time between two reports in the long run.
         interval: Duration,
     },
     /// Once an interval.
@@ -106,6 +110,14 @@ impl Reports {
     pub(crate) fn interval(self) -> Duration {
         match self {
             Self::OnChange { interval } | Self::Periodic { interval } => interval,
+        }
+    }
+
+    /// How often a worker may report.
+    pub(crate) fn allowance(self) -> Allowance {
+        match self {
+            Self::OnChange { interval } => Allowance::new(interval, SAVED),
+            Self::Periodic { interval } => Allowance::new(interval, 0),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use lb_core::{
+    allowance::Allowance,
     estimator::Expected,
     id::WorkerNumber,
     load::{LoadReport, RawLoad, TokenCounts, WorkerState},
@@ -40,7 +41,7 @@ pub(crate) struct Link {
     pub(crate) session: TokenCounts,
     /// What to wait for before leaving, once the balancer has said so.
     pub(crate) expected: Option<Expected>,
-    pub(crate) reported_at: Timestamp,
+    pub(crate) allowance: Allowance,
     pub(crate) next_heartbeat: Timestamp,
     /// The balancer does not know all that has happened here.
     pub(crate) has_news: bool,

@@ -48,7 +48,13 @@ impl World<'_> {
         if !process.alive || link.number.is_some() || link.connecting {
             return;
         }
-        *link = Link { incarnation: process.incarnation, connecting: true, ..Link::default() };
+        let allowance = self.scenario.reports.allowance();
+        *link = Link {
+            incarnation: process.incarnation,
+            connecting: true,
+            allowance,
+            ..Link::default()
+        };
         let worker = u32::try_from(place).expect("a fleet is small");
         self.post(balancer, process.incarnation, Mail::Hello { worker });
     }
@@ -60,10 +66,10 @@ impl World<'_> {
 
     /// Something in the worker changed: tells the balancers that do not know it, at once or as soon as the interval allows.
     pub(super) fn worker_changed(&mut self, place: u32, knows: Option<u32>) {
-        let Reports::OnChange { interval } = self.scenario.reports else { return };
+        let Reports::OnChange { .. } = self.scenario.reports else { return };
         for balancer in (0..self.scenario.balancers).filter(|&balancer| Some(balancer) != knows) {
             let link = &mut self.workers[place as usize].links[balancer as usize];
-            let earliest = link.reported_at + interval;
+            let earliest = link.allowance.next();
             if earliest <= self.now {
                 self.report_to(place, balancer);
             } else if !link.has_news {
@@ -75,7 +81,7 @@ impl World<'_> {
 
     pub(super) fn report_due(&mut self, place: u32, balancer: u32) {
         let link = &self.workers[place as usize].links[balancer as usize];
-        let earliest = link.reported_at + self.scenario.reports.interval();
+        let earliest = link.allowance.next();
         if link.next_heartbeat <= self.now || link.has_news && earliest <= self.now {
             self.report_to(place, balancer);
         }
@@ -96,7 +102,7 @@ impl World<'_> {
         let report = worker.report(balancer as usize);
         let link = &mut worker.links[balancer as usize];
         let Some(number) = link.number else { return };
-        link.reported_at = self.now;
+        link.allowance.spend(self.now);
         link.has_news = false;
         // Reports on change do not move the heartbeats.
         if link.next_heartbeat <= self.now {

@@ -5,12 +5,17 @@
 //! only news there was, came late (100 workers of one slot at 90 % load: p99 1.14 of an oracle's instead of 1.09). The
 //! next report says so anyway, a heartbeat later at most.
 //!
-//! A burst of news costs one report now and one at the end of the interval. The last is therefore always told.
+//! News goes out at once as far as the [`Allowance`] reaches, and what comes after that in one report at the end of the
+//! interval. The last is therefore always told.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use lb_core::{
+    allowance::{Allowance, SAVED},
+    time::Timestamp,
+};
 use lb_proto::v1;
 
 /// A balancer that asks for more reports than this would have the worker do nothing else.
@@ -37,7 +42,9 @@ pub(super) enum Pending {
 
 #[derive(Debug)]
 pub(super) struct Pace {
-    interval: Duration,
+    /// What the times of the allowance count from.
+    origin: Instant,
+    allowance: Allowance,
     heartbeat: Duration,
     last_sent: Instant,
     next_heartbeat: Instant,
@@ -51,7 +58,8 @@ impl Pace {
         let heartbeat = Duration::from_millis(accepted.heartbeat_ms.into());
         let heartbeat = heartbeat.clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST).mul_f64(HEARTBEAT_SHARE);
         Self {
-            interval: interval.clamp(INTERVAL_LEAST, INTERVAL_MOST),
+            origin: now,
+            allowance: Allowance::new(interval.clamp(INTERVAL_LEAST, INTERVAL_MOST), SAVED),
             heartbeat,
             last_sent: now,
             next_heartbeat: now + heartbeat.mul_f64(random),
@@ -61,7 +69,10 @@ impl Pace {
     pub(super) fn due(&self, pending: Pending) -> Instant {
         match pending {
             Pending::Nothing => self.next_heartbeat,
-            Pending::News => self.next_heartbeat.min(self.last_sent + self.interval),
+            Pending::News => {
+                let allowed = self.allowance.next().since(Timestamp::default());
+                self.next_heartbeat.min(self.origin + allowed)
+            }
             Pending::State => self.last_sent,
         }
     }
@@ -69,6 +80,7 @@ impl Pace {
     /// Reports on change do not move the heartbeats: their random phase would be lost.
     pub(super) fn sent(&mut self, now: Instant) {
         self.last_sent = now;
+        self.allowance.spend(Timestamp::at(now - self.origin));
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + self.heartbeat;
         }
@@ -90,24 +102,37 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_coalesced_and_heartbeats_keep_their_phase() {
+    fn news_goes_at_once_and_then_once_an_interval() {
+        let start = Instant::now();
+        let mut pace = pace(0.5, start);
+        pace.sent(start);
+        assert!(pace.due(Pending::News) <= start, "one is saved up");
+        pace.sent(start + ms(5));
+        assert_eq!(pace.due(Pending::News), start + ms(20));
+        assert_eq!(pace.due(Pending::State), start + ms(5));
+        pace.sent(start + ms(20));
+        assert_eq!(pace.due(Pending::News), start + ms(40));
+    }
+
+    #[test]
+    fn heartbeats_keep_their_phase() {
         let start = Instant::now();
         let mut pace = pace(0.5, start);
         assert_eq!(pace.due(Pending::Nothing), start + ms(450));
-        assert_eq!(pace.due(Pending::News), start + ms(20));
-        assert_eq!(pace.due(Pending::State), start);
         pace.sent(start + ms(440));
+        pace.sent(start + ms(441));
         assert_eq!(pace.due(Pending::Nothing), start + ms(450));
-        assert_eq!(pace.due(Pending::News), start + ms(450));
+        assert_eq!(pace.due(Pending::News), start + ms(450), "before the interval is over");
         pace.sent(start + ms(450));
         assert_eq!(pace.due(Pending::Nothing), start + ms(1350));
-        assert_eq!(pace.due(Pending::News), start + ms(470));
     }
 
     #[test]
     fn a_senseless_pace_is_bounded() {
         let start = Instant::now();
-        let pace = Pace::new(&v1::Accepted::default(), start, 1.0);
+        let mut pace = Pace::new(&v1::Accepted::default(), start, 1.0);
+        pace.sent(start);
+        pace.sent(start);
         assert_eq!(pace.due(Pending::News), start + INTERVAL_LEAST);
         assert_eq!(pace.due(Pending::Nothing), start + HEARTBEAT_LEAST.mul_f64(HEARTBEAT_SHARE));
     }
