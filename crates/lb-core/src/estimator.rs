@@ -28,18 +28,22 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
+mod bank;
 mod curve;
 mod drain;
 mod number;
 mod pace;
 
-pub use pace::FleetPace;
+pub use {
+    bank::{Bank, Blocks, Load, Seat},
+    pace::FleetPace,
+};
 
-use {drain::Drain, number::AtomicNumber, pace::Pace};
+use {drain::Drain, pace::Pace};
 
 use crate::{
     load::{LoadReport, TokenCounts},
@@ -55,16 +59,18 @@ pub const LEASE: Duration = Duration::from_secs(2);
 const READINGS: usize = 8;
 
 /// The counters that picks raise and the owner corrects, without waiting for each other.
+///
+/// They fill one cache line: in a large fleet nearly every worker that is looked at is a miss of the cache. And no
+/// two workers share a line, so threads that pick different workers do not disturb each other.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct Counters {
     issued_picked: AtomicU64,
     issued_session: AtomicU64,
-    /// Calls of others minus settled tokens; written by the owner only.
-    correction: AtomicI64,
-    /// Settled tokens of sessions; written by the owner only.
-    session_settled: AtomicU64,
-    /// As [`Counters::speed`]; 0 while unknown.
-    speed: AtomicNumber,
+    /// Calls of others minus settled tokens, modulo 2³², as is enough for a difference; written by the owner only.
+    correction: AtomicU32,
+    /// Settled tokens of sessions, modulo 2³²; written by the owner only.
+    session_settled: AtomicU32,
     drain: Drain,
 }
 
@@ -81,28 +87,51 @@ impl Counters {
 
     /// Calls inside the worker and on their way to it.
     pub fn estimate(&self) -> u32 {
-        let balance = i64::try_from(self.issued()).unwrap_or(i64::MAX)
-            + self.correction.load(Ordering::Acquire);
-        u32::try_from(balance.max(0)).unwrap_or(u32::MAX)
+        difference(self.issued(), self.correction.load(Ordering::Acquire).wrapping_neg())
     }
 
     /// Calls of sessions that have not ended, wherever they are.
     fn session_open(&self) -> u32 {
         let issued = self.issued_session.load(Ordering::Acquire);
-        let open = issued.saturating_sub(self.session_settled.load(Ordering::Acquire));
-        u32::try_from(open).unwrap_or(u32::MAX)
+        difference(issued, self.session_settled.load(Ordering::Acquire))
     }
 
     /// How fast the worker is, as far as is known: 1 is the fleet's mean, 2 takes half the time for a call.
     pub fn speed(&self) -> f64 {
-        let speed = self.speed.load();
+        let speed = self.drain.speed.load();
         if speed > 0.0 { speed } else { 1.0 }
+    }
+
+    /// As if nothing had ever been counted. For the owner, while nobody else knows the counters.
+    fn clear(&self) {
+        let Self { issued_picked, issued_session, correction, session_settled, drain } = self;
+        for count in [issued_picked, issued_session] {
+            count.store(0, Ordering::Relaxed);
+        }
+        for count in [correction, session_settled] {
+            count.store(0, Ordering::Relaxed);
+        }
+        drain.clear();
     }
 
     /// Picks issued in all.
     pub fn issued(&self) -> u64 {
         self.issued_picked.load(Ordering::Acquire) + self.issued_session.load(Ordering::Acquire)
     }
+}
+
+/// Most calls of others that are believed: the estimate stays a number of 31 bits.
+const MOST_CALLS: u32 = i32::MAX as u32 / 2;
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+const fn low_half(count: u64) -> u32 {
+    count as u32
+}
+
+/// How far `count` is above `other`, which is known modulo 2³²; 0 if it is below. They are no further apart than 2³¹.
+fn difference(count: u64, other: u32) -> u32 {
+    let difference = low_half(count).wrapping_sub(other).cast_signed();
+    difference.max(0).cast_unsigned()
 }
 
 /// A worker's counts of one class of token, without tokens that nobody issued.
@@ -273,7 +302,7 @@ impl Ledger {
     ) {
         if let Some(learned) = self.pace.learn(report, fleet) {
             counters.set_service(learned.service);
-            counters.speed.store(learned.speed);
+            counters.drain.speed.store(learned.speed);
         }
         counters.restart_drain(report.slots(), now, interval);
     }
@@ -315,9 +344,11 @@ impl Ledger {
     fn correct(&self, counters: &Counters) {
         let session = self.session.settled(counters.issued_session.load(Ordering::Acquire));
         let picked = self.picked.settled();
-        let settled = i64::try_from(picked + session).unwrap_or(i64::MAX);
-        counters.session_settled.store(session, Ordering::Release);
-        counters.correction.store(i64::from(self.others) - settled, Ordering::Release);
+        let others = self.others.min(MOST_CALLS);
+        counters.session_settled.store(low_half(session), Ordering::Release);
+        counters
+            .correction
+            .store(others.wrapping_sub(low_half(picked + session)), Ordering::Release);
     }
 }
 

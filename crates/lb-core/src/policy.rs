@@ -8,7 +8,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use crate::{snapshot::Worker, time::Timestamp};
+use crate::estimator::Load;
 
 mod affinity;
 mod delay;
@@ -21,6 +21,7 @@ mod p2c;
 mod pick_first;
 mod prequal;
 mod random;
+mod refresh;
 mod ring_hash;
 mod round_robin;
 mod weighted_round_robin;
@@ -107,8 +108,9 @@ pub(crate) trait Pick {
     /// Picks among the allowed workers; `None` if there is none.
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice>;
 
-    /// Hears that the load of the worker at `index` is another now.
-    fn load_changed(&self, _index: usize, _worker: &Worker, _now: Timestamp) {}
+    /// Hears that the load of the worker at `index` is another now, with that many calls expected in it, if the picker asks
+    /// for that ([`Picker::expects`]).
+    fn load_changed(&self, _index: usize, _load: Load<'_>, _calls: f64) {}
 }
 
 /// The fast half of any policy.
@@ -133,6 +135,7 @@ impl Picker {
 }
 
 impl Pick for Picker {
+    #[inline]
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice> {
         match self {
             Self::PickFirst(policy) => policy.pick(field, rng),
@@ -147,11 +150,12 @@ impl Pick for Picker {
         }
     }
 
-    fn load_changed(&self, index: usize, worker: &Worker, now: Timestamp) {
+    fn load_changed(&self, index: usize, load: Load<'_>, calls: f64) {
         match self {
-            Self::LeastLoad(policy) => policy.load_changed(index, worker, now),
-            Self::RingHash(policy) => policy.load_changed(index, worker, now),
-            Self::Maglev(policy) => policy.load_changed(index, worker, now),
+            Self::LeastLoad(policy) => policy.load_changed(index, load, calls),
+            Self::PowerOfTwo(policy) => policy.load_changed(index, load, calls),
+            Self::RingHash(policy) => policy.load_changed(index, load, calls),
+            Self::Maglev(policy) => policy.load_changed(index, load, calls),
             _ => {}
         }
     }

@@ -15,11 +15,11 @@ use std::{
 };
 
 use crate::{
-    estimator::{Counters, FleetPace, Ledger},
+    estimator::{Bank, FleetPace, Ledger, Seat},
     id::{ServiceName, WorkerId, WorkerNumber},
     load::{Hello, LoadError, LoadReport, WorkerState},
     policy::{Cursor, PolicyKind},
-    snapshot::{ServiceView, Snapshot, Worker},
+    snapshot::{Profile, ServiceView, Snapshot, Worker},
     time::Timestamp,
 };
 
@@ -85,7 +85,9 @@ struct Record {
     joined_at: Timestamp,
     heard_at: Timestamp,
     ledger: Ledger,
-    counters: Arc<Counters>,
+    counters: Arc<Seat>,
+    /// Its place in the last list of each of its services, in their order; `None` if it is in none.
+    places: Vec<Option<usize>>,
     /// As the last list shows it.
     listed_weight: f64,
 }
@@ -138,6 +140,7 @@ pub struct Registry {
     /// The latest moment anybody has named.
     now: Timestamp,
     fleet: FleetPace,
+    bank: Bank,
     pending: VecDeque<Pending>,
 }
 
@@ -191,6 +194,7 @@ impl Registry {
         });
         self.by_id.insert(hello.id.clone(), number);
         let record = Record {
+            places: vec![None; hello.services.len()],
             hello,
             report: None,
             drain_ordered: false,
@@ -198,7 +202,7 @@ impl Registry {
             joined_at: now,
             heard_at: now,
             ledger: Ledger::default(),
-            counters: Arc::default(),
+            counters: self.bank.take(),
             listed_weight: 0.0,
         };
         self.workers.insert(number, record);
@@ -266,10 +270,10 @@ impl Registry {
 
     /// The load of a worker is another, its place in the lists is not.
     fn load_changed(&self, number: WorkerNumber) {
-        let hello = &self.workers[&number].hello;
-        for service in &hello.services {
-            if let Some(view) = self.snapshot.services.get(service) {
-                view.load_changed(&hello.id, self.now);
+        let record = &self.workers[&number];
+        for (service, place) in record.hello.services.iter().zip(&record.places) {
+            if let (Some(view), &Some(place)) = (self.snapshot.services.get(service), place) {
+                view.load_changed(place, self.now);
             }
         }
     }
@@ -298,6 +302,7 @@ impl Registry {
         };
         self.by_id.remove(&record.hello.id);
         record.ledger.leave(&mut self.fleet);
+        self.bank.give_back(record.counters);
         self.forget_unused_cursors(&record.hello.services);
         self.changed = true;
         self.notice(Notice::Left { worker: record.hello.id, cause });
@@ -405,13 +410,15 @@ impl Registry {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        let mut lists: BTreeMap<ServiceName, Vec<Arc<Worker>>> = BTreeMap::new();
+        let mut lists: BTreeMap<ServiceName, Vec<Worker>> = BTreeMap::new();
         for number in self.by_id.values() {
             let record = self.workers.get_mut(number).expect("an id leads to its worker");
             record.listed_weight = record.weight();
-            let worker = record.in_rotation().then(|| Arc::new(picture(*number, record)));
-            for service in &record.hello.services {
-                lists.entry(service.clone()).or_default().extend(worker.clone());
+            let worker = record.in_rotation().then(|| picture(*number, record));
+            for (service, place) in record.hello.services.iter().zip(&mut record.places) {
+                let list = lists.entry(service.clone()).or_default();
+                *place = worker.is_some().then_some(list.len());
+                list.extend(worker.clone());
             }
         }
         let mut services = BTreeMap::new();
@@ -437,15 +444,14 @@ impl Registry {
 }
 
 fn picture(number: WorkerNumber, record: &Record) -> Worker {
-    Worker {
-        number,
+    let profile = Profile {
         id: record.hello.id.clone(),
         address: record.hello.address,
-        slots: record.slots(),
         weight: record.listed_weight,
         labels: record.hello.labels.clone(),
-        counters: Arc::clone(&record.counters),
-    }
+        seat: Arc::clone(&record.counters),
+    };
+    Worker::new(number, record.slots(), profile)
 }
 
 #[cfg(test)]

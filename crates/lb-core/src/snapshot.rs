@@ -4,12 +4,12 @@
 //! reaches picks through the counters that the snapshot's workers share with the owner. So a pick never waits
 //! for a report, and a report never for a pick.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc};
 
 use fastrand::Rng;
 
 use crate::{
-    estimator::Counters,
+    estimator::{Blocks, Load, Seat},
     id::{ServiceName, WorkerId, WorkerNumber},
     policy::{Choice, Cursor, Field, Pick as _, Picker, PolicyKind, Reason},
     time::Timestamp,
@@ -17,37 +17,82 @@ use crate::{
 };
 
 /// One worker as picks see it.
-#[derive(Debug)]
+///
+/// A list of them is small, what callers rarely ask for stands apart in the [`Profile`], which a worker derefs to: in a
+/// large fleet a pick pays for every place of memory that it touches.
+#[derive(Debug, Clone)]
 pub struct Worker {
     /// The number of its registration.
     pub number: WorkerNumber,
+    /// Calls it runs at once.
+    pub slots: u16,
+    profile: Arc<Profile>,
+}
+
+/// What is known of a worker for as long as a list holds.
+#[derive(Debug)]
+pub struct Profile {
     /// Its stable identity.
     pub id: WorkerId,
     /// Where clients call it.
     pub address: SocketAddr,
-    /// Calls it runs at once.
-    pub slots: u16,
     /// Relative capacity: slots times the speed known when the list was made. Above 0.
     pub weight: f64,
     /// Properties a pick can require.
     pub labels: BTreeMap<String, String>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) seat: Arc<Seat>,
+}
+
+impl Deref for Worker {
+    type Target = Profile;
+
+    fn deref(&self) -> &Profile {
+        &self.profile
+    }
 }
 
 impl Worker {
+    pub(crate) fn new(number: WorkerNumber, slots: u16, profile: Profile) -> Self {
+        Self { number, slots, profile: Arc::new(profile) }
+    }
+
     /// Calls inside the worker and on their way to it.
     pub fn estimate(&self) -> u32 {
-        self.counters.estimate()
+        self.profile.seat.estimate()
     }
 
     /// Calls expected inside the worker and on their way to it at this moment; at most [`Worker::estimate`].
     pub fn expected_calls(&self, now: Timestamp) -> f64 {
-        self.counters.expected_calls(self.slots, now)
+        self.profile.seat.expected_calls(self.slots, now)
     }
 
     /// How fast it is, as learned: 1 is the fleet's mean, 2 takes half the time for a call.
     pub fn speed(&self) -> f64 {
-        self.counters.speed()
+        self.profile.seat.speed()
+    }
+}
+
+/// Workers in the order of a list, and their counters.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(crate) workers: Vec<Worker>,
+    /// The number of each one's seat: here and not in the worker, so that the memory of the worker and that of its counters are
+    /// fetched at the same time, not one after the other.
+    seats: Vec<u32>,
+    blocks: Blocks,
+}
+
+impl Roster {
+    fn new(workers: Vec<Worker>) -> Self {
+        let seats = workers.iter().map(|worker| worker.profile.seat.number()).collect();
+        let blocks = workers.iter().map(|worker| &*worker.profile.seat).collect();
+        Self { workers, seats, blocks }
+    }
+
+    /// What the worker at a place of the list has to do.
+    pub(crate) fn load(&self, index: usize) -> Load<'_> {
+        let counters = self.blocks.counters(self.seats[index]);
+        Load { counters, slots: self.workers[index].slots }
     }
 }
 
@@ -91,29 +136,25 @@ pub enum PickError {
 /// The workers of one service that take calls, in the order of ids, with the picker made for them.
 #[derive(Debug)]
 pub struct ServiceView {
-    workers: Vec<Arc<Worker>>,
+    roster: Roster,
     picker: Picker,
 }
 
 impl ServiceView {
     /// Prepares a view of `workers`, which must stand in the order of ids.
-    pub fn new(
-        workers: Vec<Arc<Worker>>,
-        policy: PolicyKind,
-        cursor: &Cursor,
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(workers: Vec<Worker>, policy: PolicyKind, cursor: &Cursor, now: Timestamp) -> Self {
         debug_assert!(
             workers.is_sorted_by(|a, b| a.id < b.id),
             "workers stand in the order of ids"
         );
-        let picker = policy.prepare(&workers, cursor, now);
-        Self { workers, picker }
+        let roster = Roster::new(workers);
+        let picker = policy.prepare(&roster, cursor, now);
+        Self { roster, picker }
     }
 
     /// The workers, in the order of ids.
-    pub fn workers(&self) -> &[Arc<Worker>] {
-        &self.workers
+    pub fn workers(&self) -> &[Worker] {
+        &self.roster.workers
     }
 
     /// Picks a worker for one call and counts the call. Allocates nothing.
@@ -126,39 +167,42 @@ impl ServiceView {
         class: TokenClass,
         rng: &mut Rng,
     ) -> Result<Pick<'_>, PickError> {
-        let nobody =
-            if self.workers.is_empty() { PickError::NoWorker } else { PickError::NoneAllowed };
-        let field = Field {
-            workers: &self.workers,
-            eligible: wish.eligible,
-            affinity: wish.affinity,
-            now: wish.now,
+        let field = Field { roster: &self.roster, wish: &wish };
+        let Some(Choice { index, reason }) = self.picker.pick(&field, rng) else {
+            let nobody = self.roster.workers.is_empty();
+            return Err(if nobody { PickError::NoWorker } else { PickError::NoneAllowed });
         };
-        let Choice { index, reason } = self.picker.pick(&field, rng).ok_or(nobody)?;
-        let worker = &*self.workers[index];
-        let sequence = worker.counters.picked(class, self.picker.expects(), wish.now);
-        self.picker.load_changed(index, worker, wish.now);
-        Ok(Pick { worker, sequence, reason, index })
+        let load = self.roster.load(index);
+        let sequence = if self.picker.expects() {
+            let (sequence, calls) = load.counters.picked_and_expected(class, load.slots, wish.now);
+            self.picker.load_changed(index, load, calls);
+            sequence
+        } else {
+            let sequence = load.counters.picked(class, wish.now);
+            self.picker.load_changed(index, load, 0.0);
+            sequence
+        };
+        Ok(Pick { worker: &self.roster.workers[index], sequence, reason, index })
     }
 
     /// Another worker than `first`, drawn at random, so that the calls of a failed worker
     /// spread over all others. Not counted.
     pub fn second(&self, first: &Pick<'_>, wish: Wish<'_>, rng: &mut Rng) -> Option<&Worker> {
-        let others = self.workers.len().checked_sub(1).filter(|&others| others > 0)?;
-        let start = (first.index + 1 + rng.usize(..others)) % self.workers.len();
+        let workers = self.workers();
+        let others = workers.len().checked_sub(1).filter(|&others| others > 0)?;
+        let start = (first.index + 1 + rng.usize(..others)) % workers.len();
         let allowed = |index: &usize| {
-            *index != first.index
-                && wish.eligible.is_none_or(|eligible| eligible(&self.workers[*index]))
+            *index != first.index && wish.eligible.is_none_or(|eligible| eligible(&workers[*index]))
         };
-        let around = (start..self.workers.len()).chain(0..start);
-        around.into_iter().find(allowed).map(|index| &*self.workers[index])
+        let around = (start..workers.len()).chain(0..start);
+        around.into_iter().find(allowed).map(|index| &workers[index])
     }
 
-    /// Tells the picker that the load of a worker changed.
-    pub(crate) fn load_changed(&self, id: &WorkerId, now: Timestamp) {
-        if let Ok(index) = self.workers.binary_search_by(|worker| worker.id.cmp(id)) {
-            self.picker.load_changed(index, &self.workers[index], now);
-        }
+    /// Tells the picker that the load of the worker at a place of the list changed.
+    pub(crate) fn load_changed(&self, index: usize, now: Timestamp) {
+        let load = self.roster.load(index);
+        let calls = if self.picker.expects() { load.expected_calls(now) } else { 0.0 };
+        self.picker.load_changed(index, load, calls);
     }
 }
 

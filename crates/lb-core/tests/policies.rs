@@ -171,7 +171,7 @@ proptest! {
         prop_assume!(!view.workers().is_empty());
         let mut rng = Rng::with_seed(seed);
         for _ in 0..picks {
-            let least = view.workers().iter().map(|worker| delay_of(worker)).fold(f64::MAX, f64::min);
+            let least = view.workers().iter().map(delay_of).fold(f64::MAX, f64::min);
             let pick = view.pick(Wish::default(), TokenClass::Picked, &mut rng).unwrap();
             if let Reason::LeastLoad { .. } = pick.reason {
                 let before = delay(pick.worker.estimate() - 1, pick.worker.slots);
@@ -312,7 +312,7 @@ fn a_popular_key_overflows_to_others() {
         for _ in 0..200 {
             view.pick(wish, TokenClass::Session, &mut rng).unwrap();
         }
-        let most = view.workers().iter().map(|worker| worker.estimate()).max();
+        let most = view.workers().iter().map(Worker::estimate).max();
         assert!(most <= Some(26), "{policy}: {most:?} of 200 on one of ten");
     }
 }

@@ -50,7 +50,7 @@ fn assignment(snapshot: &Snapshot, balancer: &BalancerId, service: &ServiceName)
         generation: snapshot.generation,
         balancer_id: balancer.to_string(),
         policy: snapshot.policy.to_string(),
-        endpoints: workers.iter().map(|worker| endpoint(worker)).collect(),
+        endpoints: workers.iter().map(endpoint).collect(),
     }
 }
 

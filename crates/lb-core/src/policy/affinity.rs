@@ -3,29 +3,26 @@
 //! Source of the bound: Mirrokni, Thorup and Zadimoghaddam 2016, "Consistent hashing with bounded loads". No worker
 //! takes more than [`BOUND`] of its share of all calls; what would exceed it goes to the next place.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use fastrand::Rng;
 
 use super::Field;
-use crate::snapshot::Worker;
+use crate::{estimator::Load, snapshot::Worker};
 
 /// How far above its share of the calls a worker may go.
 const BOUND: f64 = 1.25;
 
 /// Calls per worker as last heard, and their sum.
 #[derive(Debug)]
-pub(super) struct Loads {
+pub(super) struct Shares {
     calls: Box<[AtomicU32]>,
     total: AtomicI64,
     capacity: f64,
 }
 
-impl Loads {
-    pub(super) fn new(workers: &[Arc<Worker>]) -> Self {
+impl Shares {
+    pub(super) fn new(workers: &[Worker]) -> Self {
         let calls: Box<[AtomicU32]> =
             workers.iter().map(|worker| AtomicU32::new(worker.estimate())).collect();
         let total = calls.iter().map(|calls| i64::from(calls.load(Ordering::Relaxed))).sum();
@@ -33,8 +30,8 @@ impl Loads {
         Self { calls, total: AtomicI64::new(total), capacity }
     }
 
-    pub(super) fn changed(&self, index: usize, worker: &Worker) {
-        let now = worker.estimate();
+    pub(super) fn changed(&self, index: usize, load: Load<'_>) {
+        let now = load.counters.estimate();
         let before = self.calls[index].swap(now, Ordering::Relaxed);
         self.total.fetch_add(i64::from(now) - i64::from(before), Ordering::Relaxed);
     }
@@ -49,7 +46,7 @@ impl Loads {
 
 /// The hash of the key of a pick; of no key, any.
 pub(super) fn hash_of_key(field: &Field<'_>, rng: &mut Rng) -> u64 {
-    field.affinity.map_or_else(|| rng.u64(..), |key| hash(key.as_bytes(), 0))
+    field.wish.affinity.map_or_else(|| rng.u64(..), |key| hash(key.as_bytes(), 0))
 }
 
 /// FNV-1a with the finalizer of `SplitMix64`. The same in every process and version: balancers agree without talking.

@@ -1,47 +1,54 @@
 //! What a policy picks from.
 
-use std::sync::Arc;
-
 use fastrand::Rng;
 
-use crate::{snapshot::Worker, time::Timestamp};
+use crate::{
+    estimator::Load,
+    snapshot::{Roster, Wish, Worker},
+};
 
 /// What a picker sees: the list, and which of it may be picked.
 pub(crate) struct Field<'a> {
-    pub(crate) workers: &'a [Arc<Worker>],
-    /// `None`: all of them.
-    pub(crate) eligible: Option<&'a dyn Fn(&Worker) -> bool>,
-    pub(crate) affinity: Option<&'a str>,
-    pub(crate) now: Timestamp,
+    pub(crate) roster: &'a Roster,
+    /// What the pick asks for. By reference: to copy it would cost more than to draw from the list.
+    pub(crate) wish: &'a Wish<'a>,
 }
 
 impl Field<'_> {
+    pub(super) fn workers(&self) -> &[Worker] {
+        &self.roster.workers
+    }
+
+    pub(super) fn load(&self, index: usize) -> Load<'_> {
+        self.roster.load(index)
+    }
+
     pub(super) fn allows(&self, index: usize) -> bool {
-        self.eligible.is_none_or(|eligible| eligible(&self.workers[index]))
+        self.wish.eligible.is_none_or(|eligible| eligible(&self.workers()[index]))
     }
 
     pub(super) fn count_allowed(&self) -> usize {
-        match self.eligible {
-            None => self.workers.len(),
-            Some(eligible) => self.workers.iter().filter(|worker| eligible(worker)).count(),
+        match self.wish.eligible {
+            None => self.workers().len(),
+            Some(eligible) => self.workers().iter().filter(|worker| eligible(worker)).count(),
         }
     }
 
     /// The place of the allowed worker that has `number` allowed ones before it.
     pub(super) fn nth_allowed(&self, number: usize) -> Option<usize> {
-        match self.eligible {
-            None => (number < self.workers.len()).then_some(number),
-            Some(_) => (0..self.workers.len()).filter(|&index| self.allows(index)).nth(number),
+        match self.wish.eligible {
+            None => (number < self.workers().len()).then_some(number),
+            Some(_) => (0..self.workers().len()).filter(|&index| self.allows(index)).nth(number),
         }
     }
 
     /// One allowed place, each equally likely.
     pub(super) fn draw(&self, rng: &mut Rng) -> Option<usize> {
-        if self.eligible.is_none() {
-            return (!self.workers.is_empty()).then(|| rng.usize(..self.workers.len()));
+        if self.wish.eligible.is_none() {
+            return (!self.workers().is_empty()).then(|| rng.usize(..self.workers().len()));
         }
         // Reservoir sampling of one: the k-th allowed place replaces the choice with chance 1/k.
-        let allowed = (0..self.workers.len()).filter(|&index| self.allows(index));
+        let allowed = (0..self.workers().len()).filter(|&index| self.allows(index));
         allowed.zip(1..).fold(
             None,
             |chosen, (index, found)| {
@@ -52,7 +59,7 @@ impl Field<'_> {
 
     /// Two allowed places, different if there are two.
     pub(super) fn draw_two(&self, rng: &mut Rng) -> Option<(usize, usize)> {
-        if self.eligible.is_some() {
+        if self.wish.eligible.is_some() {
             let mut drawn = [0; 2];
             return match self.sample(&mut drawn, rng) {
                 0 => None,
@@ -61,15 +68,15 @@ impl Field<'_> {
             };
         }
         let one = self.draw(rng)?;
-        let others = self.workers.len() - 1;
+        let others = self.workers().len() - 1;
         let other = if others == 0 { one } else { one + 1 + rng.usize(..others) };
-        Some((one, other % self.workers.len()))
+        Some((one, other % self.workers().len()))
     }
 
     /// Fills `drawn` with allowed places drawn at random. Returns how many there are: all, when they fit.
     pub(super) fn sample(&self, drawn: &mut [usize], rng: &mut Rng) -> usize {
-        let count = self.workers.len();
-        if self.eligible.is_none() && count > drawn.len() {
+        let count = self.workers().len();
+        if self.wish.eligible.is_none() && count > drawn.len() {
             drawn.fill_with(|| rng.usize(..count));
             return drawn.len();
         }

@@ -1,13 +1,13 @@
 //! The policies there are, and their names.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
 use super::{
     Cursor, Picker, least_load::LeastLoad, maglev::Maglev, p2c::PowerOfTwo, pick_first::PickFirst,
     prequal::Prequal, random::Random, ring_hash::RingHash, round_robin::RoundRobin,
     weighted_round_robin::WeightedRoundRobin,
 };
-use crate::{snapshot::Worker, time::Timestamp};
+use crate::{snapshot::Roster, time::Timestamp};
 
 /// The policies there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -97,21 +97,17 @@ impl PolicyKind {
     }
 
     /// The fast half for this list of workers. `cursor` is the place in the round, kept across lists.
-    pub(crate) fn prepare(
-        self,
-        workers: &[Arc<Worker>],
-        cursor: &Cursor,
-        now: Timestamp,
-    ) -> Picker {
+    pub(crate) fn prepare(self, roster: &Roster, cursor: &Cursor, now: Timestamp) -> Picker {
+        let workers = &roster.workers;
         match self {
             Self::PickFirst => Picker::PickFirst(PickFirst),
             Self::RoundRobin => Picker::RoundRobin(RoundRobin::new(cursor)),
-            Self::LeastLoad => Picker::LeastLoad(LeastLoad::new(workers, now)),
+            Self::LeastLoad => Picker::LeastLoad(LeastLoad::new(roster, now)),
             Self::Random => Picker::Random(Random),
             Self::WeightedRoundRobin => {
                 Picker::WeightedRoundRobin(WeightedRoundRobin::new(workers, cursor))
             }
-            Self::PowerOfTwo => Picker::PowerOfTwo(PowerOfTwo),
+            Self::PowerOfTwo => Picker::PowerOfTwo(PowerOfTwo::new(roster, now)),
             Self::RingHash => Picker::RingHash(RingHash::new(workers)),
             Self::Maglev => Picker::Maglev(Maglev::new(workers)),
             Self::Prequal => Picker::Prequal(Prequal),

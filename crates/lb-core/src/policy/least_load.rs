@@ -45,18 +45,18 @@
 //! 2–3 % of p99 on one slot at 90 % load and taught nothing that ordinary picks do not teach.
 //!
 //! Scores stand in a tree of minima beside the list ([`super::min_tree`]). A score in it may be out of date for a
-//! moment: a picked worker's score is checked against its counters before it is used, and each pick brings the
-//! next one of the list up to date, because expected calls fall while nobody looks.
-
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+//! moment: a picked worker's score is checked against its counters before it is used, and picks renew the scores in turn
+//! ([`super::refresh`]).
 
 use fastrand::Rng;
 
-use super::{Choice, Field, Pick, Reason, delay::score, min_tree::MinTree};
-use crate::{snapshot::Worker, time::Timestamp};
+use super::{
+    Choice, Field, Pick, Reason,
+    delay::score,
+    min_tree::MinTree,
+    refresh::{BLOCK, Refresh},
+};
+use crate::{estimator::Load, snapshot::Roster, time::Timestamp};
 
 /// Share of picks that may go to a worker that has been passed over for long.
 pub const EXPLORATION: f32 = 0.03;
@@ -71,22 +71,20 @@ const LOOKS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct LeastLoad {
     scores: MinTree,
-    /// Who is brought up to date next.
-    next: AtomicUsize,
+    refresh: Refresh,
 }
 
 impl LeastLoad {
-    pub(crate) fn new(workers: &[Arc<Worker>], now: Timestamp) -> Self {
-        Self {
-            scores: MinTree::new(workers.iter().map(|worker| score(worker, now))),
-            next: AtomicUsize::new(0),
-        }
+    pub(crate) fn new(roster: &Roster, now: Timestamp) -> Self {
+        let score = |index| score_at(roster.load(index), now);
+        let scores = MinTree::new((0..roster.workers.len()).map(score));
+        Self { scores, refresh: Refresh::new(picks_per_block(roster.workers.len())) }
     }
 
     fn least(&self, field: &Field<'_>, rng: &mut Rng) -> Option<usize> {
         let mut index = self.scores.least(rng)?;
         for _ in 1..LOOKS {
-            let score = score(&field.workers[index], field.now);
+            let score = score_at(field.load(index), field.wish.now);
             // One that has become better is still the best.
             if score <= self.scores.score(index) {
                 break;
@@ -97,48 +95,65 @@ impl LeastLoad {
         Some(index)
     }
 
-    /// Brings the score of the next worker up to date, and returns it. A fleet at work takes about as many picks in a service time as
-    /// it has busy slots, so each score is renewed about once in that time, besides what reports and picks do.
-    fn refresh(&self, field: &Field<'_>) -> Option<usize> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let index = turn.checked_rem(field.workers.len())?;
-        self.scores.set(index, score(&field.workers[index], field.now));
-        Some(index)
+    /// A worker to try, if this pick is one to explore and the one that is drawn has been passed over.
+    fn explore(field: &Field<'_>, rng: &mut Rng) -> Option<Choice> {
+        if rng.f32() >= EXPLORATION || field.workers().is_empty() {
+            return None;
+        }
+        let index = rng.usize(..field.workers().len());
+        let tried = passed_over(field.load(index), field.wish.now) && field.allows(index);
+        tried.then_some(Choice { index, reason: Reason::Explored })
     }
 }
 
 impl Pick for LeastLoad {
+    #[inline]
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice> {
-        let renewed = self.refresh(field)?;
-        let explore = rng.f32() < EXPLORATION;
-        if explore && passed_over(&field.workers[renewed], field.now) && field.allows(renewed) {
-            return Some(Choice { index: renewed, reason: Reason::Explored });
+        let due = self.refresh.due(field.workers().len(), rng);
+        if !due.is_empty() {
+            let start = due.start;
+            let scores = due.map(|index| score_at(field.load(index), field.wish.now));
+            self.scores.set_node(start, scores);
         }
-        let index = match field.eligible {
+        if let Some(choice) = Self::explore(field, rng) {
+            return Some(choice);
+        }
+        let index = match field.wish.eligible {
             None => self.least(field, rng)?,
             Some(_) => least_allowed(field, rng)?,
         };
-        let worker = &field.workers[index];
-        let reason = Reason::LeastLoad { estimate: worker.estimate(), slots: worker.slots };
+        let Load { counters, slots } = field.load(index);
+        let reason = Reason::LeastLoad { estimate: counters.estimate(), slots };
         Some(Choice { index, reason })
     }
 
-    fn load_changed(&self, index: usize, worker: &Worker, now: Timestamp) {
-        self.scores.set(index, score(worker, now));
+    #[inline]
+    fn load_changed(&self, index: usize, load: Load<'_>, calls: f64) {
+        self.scores.set(index, score(load, calls));
     }
 }
 
-fn passed_over(worker: &Worker, now: Timestamp) -> bool {
-    worker.estimate() < u32::from(worker.slots)
-        && worker.counters.neglected_for(now) > PATIENCE_SECONDS
+/// A pick renews one score. Blocks come by chance, which a large fleet evens out and a small one does not: there they come more often.
+/// (Ten workers, a report every 5 s, 90 % load: p99 1.06 of round robin's with one score a pick, 0.99 with this.)
+fn picks_per_block(workers: usize) -> usize {
+    (workers / 4).clamp(1, BLOCK)
+}
+
+fn score_at(load: Load<'_>, now: Timestamp) -> u32 {
+    score(load, load.expected_calls(now))
+}
+
+fn passed_over(load: Load<'_>, now: Timestamp) -> bool {
+    load.counters.estimate() < u32::from(load.slots)
+        && load.counters.neglected_for(now) > PATIENCE_SECONDS
 }
 
 /// The slow way, for picks that exclude workers or require labels.
 fn least_allowed(field: &Field<'_>, rng: &mut Rng) -> Option<usize> {
     let mut best: Option<(u32, usize)> = None;
     let mut ties = 0;
-    for index in (0..field.workers.len()).filter(|&index| field.allows(index)) {
-        let score = score(&field.workers[index], field.now);
+    for index in (0..field.workers().len()).filter(|&index| field.allows(index)) {
+        let score = score_at(field.load(index), field.wish.now);
         match best {
             Some((least, _)) if score > least => continue,
             Some((least, _)) if score == least => ties += 1,

@@ -6,15 +6,13 @@
 //! goes, a few keys of others move, too (nearly all when the
 //! fleet outgrows the table), and the whole table is built anew.
 
-use std::sync::Arc;
-
 use fastrand::Rng;
 
 use super::{
     Choice, Field, Pick, Reason,
-    affinity::{Loads, hash, hash_of_key},
+    affinity::{Shares, hash, hash_of_key},
 };
-use crate::snapshot::Worker;
+use crate::{estimator::Load, snapshot::Worker};
 
 /// Sizes of the table, all prime; the least that has [`PLACES`] for each worker is taken. They lie far apart, since nearly all keys move
 /// when a fleet outgrows one; the first is Maglev's own and holds 655 workers.
@@ -29,7 +27,7 @@ const FREE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Maglev {
     table: Box<[u32]>,
-    loads: Loads,
+    shares: Shares,
 }
 
 /// A worker's order of the places.
@@ -42,19 +40,19 @@ struct Order {
 }
 
 impl Maglev {
-    pub(crate) fn new(workers: &[Arc<Worker>]) -> Self {
-        Self { table: fill(workers), loads: Loads::new(workers) }
+    pub(crate) fn new(workers: &[Worker]) -> Self {
+        Self { table: fill(workers), shares: Shares::new(workers) }
     }
 }
 
-fn fill(workers: &[Arc<Worker>]) -> Box<[u32]> {
+fn fill(workers: &[Worker]) -> Box<[u32]> {
     let enough = |size: &usize| *size >= workers.len() * PLACES;
     let size = SIZES.into_iter().find(enough).unwrap_or(SIZES[SIZES.len() - 1]);
     let top = workers.iter().map(|worker| worker.weight).fold(f64::MIN_POSITIVE, f64::max);
     let place = |hash: u64, places: usize| {
         usize::try_from(hash % places as u64).expect("below a table's size")
     };
-    let order = |worker: &Arc<Worker>| {
+    let order = |worker: &Worker| {
         let id = worker.id.as_str().as_bytes();
         let (next, skip) = (place(hash(id, 1), size), 1 + place(hash(id, 2), size - 1));
         Order { next, skip, credit: 0.0, weight: worker.weight / top }
@@ -81,7 +79,7 @@ fn fill(workers: &[Arc<Worker>]) -> Box<[u32]> {
 
 impl Pick for Maglev {
     fn pick(&self, field: &Field<'_>, rng: &mut Rng) -> Option<Choice> {
-        if field.workers.is_empty() {
+        if field.workers().is_empty() {
             return None;
         }
         let key = hash_of_key(field, rng) % self.table.len() as u64;
@@ -94,7 +92,7 @@ impl Pick for Maglev {
                 continue;
             }
             let home = *first.get_or_insert(index);
-            if self.loads.has_room(index, &field.workers[index]) {
+            if self.shares.has_room(index, &field.workers()[index]) {
                 let reason = if index == home { Reason::Affinity } else { Reason::Overflow };
                 return Some(Choice { index, reason });
             }
@@ -102,7 +100,7 @@ impl Pick for Maglev {
         first.map(|index| Choice { index, reason: Reason::Affinity })
     }
 
-    fn load_changed(&self, index: usize, worker: &Worker, _now: crate::time::Timestamp) {
-        self.loads.changed(index, worker);
+    fn load_changed(&self, index: usize, load: Load<'_>, _calls: f64) {
+        self.shares.changed(index, load);
     }
 }

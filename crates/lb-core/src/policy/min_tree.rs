@@ -2,27 +2,36 @@
 //!
 //! Leaves are the scores; each inner node holds the least of its [`FAN_OUT`] children. Reading the least score
 //! walks one path down, raising or lowering a score walks one path up: both cost the height, so a
-//! thousand workers cost three steps and a million five. Any thread may do either at any time.
+//! thousand workers cost four steps and a hundred thousand six. Any thread may do either at any time.
 //!
 //! Why no update is lost: a writer stores a child first and then computes the parent from all children, again and
 //! again until what it computed is what stands there. Of two writers below one parent the one that looks last
 //! sees both children. A reader may meet a parent that is not yet up to date; it then gets a leaf that
 //! was the least a moment ago.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 use fastrand::Rng;
 
-/// Children of a node: sixteen scores fill one cache line.
-const FAN_OUT: usize = 16;
+/// Children of a node.
+pub(super) const FAN_OUT: usize = 8;
 
 /// The score of a place that holds nobody.
 const NOBODY: u32 = u32::MAX;
 
+/// Scores, or minima, side by side in one cache line.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Node([AtomicU32; FAN_OUT]);
+
 #[derive(Debug)]
 pub(super) struct MinTree {
-    /// Level 0 holds the scores, the last level at most [`FAN_OUT`] minima. Each is filled up with [`NOBODY`].
-    levels: Vec<Box<[AtomicU32]>>,
+    /// Level 0 holds the scores, the last level is one node. Each is filled up with [`NOBODY`].
+    levels: Vec<Box<[Node]>>,
 }
 
 impl MinTree {
@@ -30,12 +39,12 @@ impl MinTree {
         let mut level: Vec<u32> = scores.collect();
         let mut levels = Vec::new();
         loop {
-            level.resize(level.len().next_multiple_of(FAN_OUT), NOBODY);
-            levels.push(level.iter().copied().map(AtomicU32::new).collect());
-            if level.len() <= FAN_OUT {
+            let nodes: Box<[Node]> = level.chunks(FAN_OUT).map(Node::new).collect();
+            level = nodes.iter().map(Node::least).collect();
+            levels.push(nodes);
+            if level.len() <= 1 {
                 return Self { levels };
             }
-            level = level.chunks(FAN_OUT).map(least_of).collect();
         }
     }
 
@@ -43,70 +52,104 @@ impl MinTree {
     pub(super) fn least(&self, rng: &mut Rng) -> Option<usize> {
         let mut place = 0;
         for level in self.levels.iter().rev() {
-            let children = level.get(place * FAN_OUT..(place + 1) * FAN_OUT)?;
-            place = place * FAN_OUT + draw_least(children, rng)?;
+            place = place * FAN_OUT + level.get(place)?.draw_least(rng)?;
         }
         Some(place)
     }
 
     /// The score of a place.
     pub(super) fn score(&self, place: usize) -> u32 {
-        self.levels[0][place].load(SeqCst)
+        self.levels[0][place / FAN_OUT].0[place % FAN_OUT].load(Relaxed)
     }
 
     /// Sets a score. Returns whether it was another before.
     pub(super) fn set(&self, place: usize, score: u32) -> bool {
         // Mostly nothing has changed, and looking is cheaper than writing. Whoever wrote the score also saw to the parents.
-        let leaf = &self.levels[0][place];
-        if leaf.load(SeqCst) == score || leaf.swap(score, SeqCst) == score {
+        let leaf = &self.levels[0][place / FAN_OUT].0[place % FAN_OUT];
+        if leaf.load(Relaxed) == score || leaf.swap(score, SeqCst) == score {
             return false;
         }
-        let mut node = place;
-        for pair in self.levels.windows(2) {
-            node /= FAN_OUT;
-            let children = &pair[0][node * FAN_OUT..(node + 1) * FAN_OUT];
-            if !settle(&pair[1][node], children) {
-                break;
-            }
-        }
+        self.settle_above(place / FAN_OUT);
         true
     }
-}
 
-/// Brings a parent up to date. Returns whether it changed.
-fn settle(parent: &AtomicU32, children: &[AtomicU32]) -> bool {
-    let mut changed = false;
-    loop {
-        let least = children.iter().map(|child| child.load(SeqCst)).min().unwrap_or(NOBODY);
-        if parent.load(SeqCst) == least || parent.swap(least, SeqCst) == least {
-            return changed;
+    /// Sets the scores of the places from `start` on, a multiple of [`FAN_OUT`], up to the end of their node.
+    pub(super) fn set_node(&self, start: usize, scores: impl Iterator<Item = u32>) {
+        for (leaf, score) in self.levels[0][start / FAN_OUT].0.iter().zip(scores) {
+            leaf.store(score, Relaxed);
         }
-        changed = true;
+        fence(SeqCst);
+        self.settle_above(start / FAN_OUT);
+    }
+
+    /// Brings the minima above a node of scores up to date.
+    fn settle_above(&self, mut place: usize) {
+        for pair in self.levels.windows(2) {
+            let parent = &pair[1][place / FAN_OUT].0[place % FAN_OUT];
+            if !pair[0][place].settle(parent) {
+                return;
+            }
+            place /= FAN_OUT;
+        }
     }
 }
 
-fn least_of(scores: &[u32]) -> u32 {
-    scores.iter().copied().min().unwrap_or(NOBODY)
+impl Node {
+    fn new(scores: &[u32]) -> Self {
+        let score = |place| scores.get(place).copied().unwrap_or(NOBODY);
+        Self(std::array::from_fn(|place| AtomicU32::new(score(place))))
+    }
+
+    fn scores(&self) -> [u32; FAN_OUT] {
+        std::array::from_fn(|place| self.0[place].load(SeqCst))
+    }
+
+    fn least(&self) -> u32 {
+        least_of(&self.scores())
+    }
+
+    /// Brings the parent up to date. Returns whether it changed.
+    fn settle(&self, parent: &AtomicU32) -> bool {
+        let mut changed = false;
+        loop {
+            let least = self.least();
+            if parent.load(SeqCst) == least || parent.swap(least, SeqCst) == least {
+                return changed;
+            }
+            changed = true;
+        }
+    }
+
+    /// One of the least children, reading each only once, since they may change meanwhile.
+    fn draw_least(&self, rng: &mut Rng) -> Option<usize> {
+        let scores = self.scores();
+        let least = least_of(&scores);
+        if least == NOBODY {
+            return None;
+        }
+        let bits = scores.iter().zip(0..).map(|(score, place)| u32::from(*score == least) << place);
+        let mut ties: u32 = bits.sum();
+        if ties.count_ones() > 1 {
+            for _ in 0..rng.u32(..ties.count_ones()) {
+                // Takes the lowest bit away.
+                ties &= ties - 1;
+            }
+        }
+        Some(ties.trailing_zeros() as usize)
+    }
 }
 
-/// One of the least children, reading each only once, since they may change meanwhile.
-fn draw_least(children: &[AtomicU32], rng: &mut Rng) -> Option<usize> {
-    let mut scores = [NOBODY; FAN_OUT];
-    for (score, child) in scores.iter_mut().zip(children) {
-        *score = child.load(SeqCst);
+/// Halves the field until one is left: comparisons of a round do not wait for each other.
+fn least_of(scores: &[u32; FAN_OUT]) -> u32 {
+    let mut scores = *scores;
+    let mut width = FAN_OUT / 2;
+    while width > 0 {
+        for place in 0..width {
+            scores[place] = scores[place].min(scores[place + width]);
+        }
+        width /= 2;
     }
-    let least = least_of(&scores);
-    if least == NOBODY {
-        return None;
-    }
-    let ties = scores.iter().filter(|&&score| score == least).count();
-    let chosen = if ties == 1 { 0 } else { rng.usize(..ties) };
-    scores
-        .iter()
-        .enumerate()
-        .filter(|(_, score)| **score == least)
-        .nth(chosen)
-        .map(|(place, _)| place)
+    scores[0]
 }
 
 #[cfg(test)]
@@ -167,8 +210,8 @@ mod tests {
                 });
             }
         });
-        let truth = tree.levels[0].iter().map(|score| score.load(SeqCst)).min();
+        let truth = tree.levels[0].iter().map(Node::least).min();
         let found = tree.least(&mut Rng::with_seed(1)).expect("there is one");
-        assert_eq!(Some(tree.levels[0][found].load(SeqCst)), truth);
+        assert_eq!(Some(tree.score(found)), truth);
     }
 }

@@ -12,7 +12,7 @@
 use fastrand::Rng;
 
 use super::{Choice, Field, Pick, Reason, delay::delay};
-use crate::snapshot::Worker;
+use crate::estimator::Load;
 
 /// Workers looked at, as many as Prequal keeps probes.
 const POOL: usize = 16;
@@ -28,7 +28,7 @@ impl Pick for Prequal {
         let mut drawn = [0; POOL];
         let count = field.sample(&mut drawn, rng);
         let pool = &drawn[..count];
-        let crowd = |index: usize| crowd(&field.workers[index], field);
+        let crowd = |index: usize| crowd(field.load(index), field);
         let mut crowds = [0.0; POOL];
         for (slot, &index) in crowds.iter_mut().zip(pool) {
             *slot = crowd(index);
@@ -37,7 +37,8 @@ impl Pick for Prequal {
         let threshold = *crowds.get((COLD_PERCENT * count / 100).min(count.checked_sub(1)?))?;
         let rank = |index: usize| {
             let crowd = crowd(index);
-            let latency = delay(&field.workers[index], field.now);
+            let latency =
+                delay(field.load(index), field.load(index).expected_calls(field.wish.now));
             // Cold before hot; then latency, and calls among equally fast ones; hot by calls alone.
             if crowd <= threshold { (false, latency, crowd) } else { (true, crowd, latency) }
         };
@@ -51,6 +52,6 @@ impl Pick for Prequal {
     }
 }
 
-fn crowd(worker: &Worker, field: &Field<'_>) -> f64 {
-    worker.expected_calls(field.now) / f64::from(worker.slots)
+fn crowd(load: Load<'_>, field: &Field<'_>) -> f64 {
+    load.expected_calls(field.wish.now) / f64::from(load.slots)
 }

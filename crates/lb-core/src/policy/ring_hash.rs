@@ -5,15 +5,13 @@
 //! keys next to its points. Weakness: shares differ by about a tenth with [`POINTS`] points, and the ring is large;
 //! `maglev` is even and faster, but moves a few more keys.
 
-use std::sync::Arc;
-
 use fastrand::Rng;
 
 use super::{
     Choice, Field, Pick, Reason,
-    affinity::{Loads, hash, hash_of_key},
+    affinity::{Shares, hash, hash_of_key},
 };
-use crate::snapshot::Worker;
+use crate::{estimator::Load, snapshot::Worker};
 
 /// Points of a worker of mean capacity: shares of the keys then differ by 1 in √100.
 const POINTS: f64 = 100.0;
@@ -25,11 +23,11 @@ const POINT_LIMIT: u64 = 1_000;
 pub(crate) struct RingHash {
     /// Hash and worker, in the order of hashes.
     ring: Box<[(u64, u32)]>,
-    loads: Loads,
+    shares: Shares,
 }
 
 impl RingHash {
-    pub(crate) fn new(workers: &[Arc<Worker>]) -> Self {
+    pub(crate) fn new(workers: &[Worker]) -> Self {
         let capacity: f64 = workers.iter().map(|worker| worker.weight).sum();
         let mean = capacity / workers.len() as f64;
         let mut ring = Vec::new();
@@ -44,7 +42,7 @@ impl RingHash {
             ring.extend((1..=points).map(|point| (hash(id, point), index)));
         }
         ring.sort_unstable();
-        Self { ring: ring.into(), loads: Loads::new(workers) }
+        Self { ring: ring.into(), shares: Shares::new(workers) }
     }
 }
 
@@ -60,7 +58,7 @@ impl Pick for RingHash {
                 continue;
             }
             let home = *first.get_or_insert(index);
-            if self.loads.has_room(index, &field.workers[index]) {
+            if self.shares.has_room(index, &field.workers()[index]) {
                 let reason = if index == home { Reason::Affinity } else { Reason::Overflow };
                 return Some(Choice { index, reason });
             }
@@ -68,7 +66,7 @@ impl Pick for RingHash {
         first.map(|index| Choice { index, reason: Reason::Affinity })
     }
 
-    fn load_changed(&self, index: usize, worker: &Worker, _now: crate::time::Timestamp) {
-        self.loads.changed(index, worker);
+    fn load_changed(&self, index: usize, load: Load<'_>, _calls: f64) {
+        self.shares.changed(index, load);
     }
 }

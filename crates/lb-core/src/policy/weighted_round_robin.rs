@@ -5,8 +5,6 @@
 //! list was made. It needs no report to be fresh. Weakness: it sees no load; a burst of long calls on one worker
 //! stays there, and a weight that has changed counts only in the next list.
 
-use std::sync::Arc;
-
 use fastrand::Rng;
 
 use super::{Choice, Cursor, Field, Pick, Reason};
@@ -23,7 +21,7 @@ pub(crate) struct WeightedRoundRobin {
 }
 
 impl WeightedRoundRobin {
-    pub(crate) fn new(workers: &[Arc<Worker>], cursor: &Cursor) -> Self {
+    pub(crate) fn new(workers: &[Worker], cursor: &Cursor) -> Self {
         let top = workers.iter().map(|worker| worker.weight).fold(f64::MIN_POSITIVE, f64::max);
         #[expect(
             clippy::cast_possible_truncation,
@@ -31,7 +29,7 @@ impl WeightedRoundRobin {
             reason = "it is clamped"
         )]
         let scale =
-            |worker: &Arc<Worker>| (worker.weight / top * TOP as f64).clamp(1.0, TOP as f64) as u16;
+            |worker: &Worker| (worker.weight / top * TOP as f64).clamp(1.0, TOP as f64) as u16;
         Self { cursor: cursor.clone(), weights: workers.iter().map(scale).collect() }
     }
 
@@ -46,7 +44,7 @@ impl WeightedRoundRobin {
 
 impl Pick for WeightedRoundRobin {
     fn pick(&self, field: &Field<'_>, _rng: &mut Rng) -> Option<Choice> {
-        let count = field.workers.len();
+        let count = field.workers().len();
         // The heaviest worker takes every turn, so among all workers one is found within a round.
         for _ in 0..count {
             let turn = self.cursor.advance();
