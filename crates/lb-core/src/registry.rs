@@ -371,22 +371,21 @@ impl Registry {
             }
         }
         let silence = self.heartbeat * MISSED_HEARTBEATS;
-        let silent = |record: &Record| now.since(record.heard_at) > silence;
-        let lost: Vec<_> = self
-            .workers
-            .iter()
-            .filter(|(_, record)| silent(record))
-            .map(|(number, _)| *number)
-            .collect();
+        let mut lost = Vec::new();
+        // Once over all of them: in a large fleet each is a walk through memory.
+        for (number, record) in &mut self.workers {
+            if now.since(record.heard_at) > silence {
+                lost.push(*number);
+            } else {
+                record.ledger.expire(now, &record.counters);
+                self.changed |= record.has_new_weight();
+            }
+        }
         for number in lost {
             self.disconnect(number, Departure::Silent);
         }
-        for record in self.workers.values_mut() {
-            record.ledger.expire(now, &record.counters);
-        }
-        self.changed |= self.workers.values().any(Record::has_new_weight);
-        for number in self.workers.keys() {
-            self.load_changed(*number);
+        for view in self.snapshot.services.values() {
+            view.time_passed(now);
         }
     }
 

@@ -204,6 +204,13 @@ impl ServiceView {
         let calls = if self.picker.expects() { load.expected_calls(now) } else { 0.0 };
         self.picker.load_changed(index, load, calls);
     }
+
+    /// Tells the picker that the load of any worker may have changed.
+    pub(crate) fn time_passed(&self, now: Timestamp) {
+        for index in 0..self.roster.workers.len() {
+            self.load_changed(index, now);
+        }
+    }
 }
 
 /// Everything a pick needs, at one moment.

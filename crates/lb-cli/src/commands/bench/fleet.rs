@@ -6,7 +6,7 @@
 //! timed by themselves ([`probe`]): with a few workers, with all of them, and with a few again, since a
 //! shared machine changes its own speed.
 //!
-//! Memory grows for two and a half minutes, until reports have filled the buffer that HTTP/2 keeps for each connection;
+//! Memory grows for some minutes, until reports have filled the buffer that HTTP/2 keeps for each connection;
 //! a shorter measurement shows less than the final size.
 
 use std::{
