@@ -134,7 +134,7 @@ impl Pick for LeastLoad {
 }
 
 /// A pick renews one score. Blocks come by chance, which a large fleet evens out and a small one does not: there they come more often.
-/// (Ten workers, a report every 5 s, 90 % load: p99 1.06 of round robin's with one score a pick, 0.99 with this.)
+/// (Ten workers, a report every 5 s, 90 % load: p99 0.99 of round robin's; 1.06 when one pick of 16 renewed all ten.)
 fn picks_per_block(workers: usize) -> usize {
     (workers / 4).clamp(1, BLOCK)
 }

