@@ -1,5 +1,6 @@
 //! Chores of this repository: `cargo xtask test` runs everything that must hold before a change lands.
 
+mod lab;
 mod package;
 mod repo;
 mod test;
