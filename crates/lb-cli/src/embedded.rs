@@ -42,7 +42,7 @@ pub(crate) fn run() -> Option<ExitCode> {
     }
     Some(match daemon {
         Daemon::Server => lb_server::daemon::run(&lb_server::daemon::Arguments::parse()),
-        Daemon::Worker => lb_worker::daemon::run(lb_worker::daemon::Arguments::parse()),
+        Daemon::Worker => lb_worker::daemon::run(&lb_worker::daemon::Arguments::parse()),
     })
 }
 

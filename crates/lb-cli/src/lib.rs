@@ -20,9 +20,14 @@ mod workload;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{arguments::Arguments, failure::Failure};
+
+/// The command line of `lbctl`, for its manual and its completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs `lbctl`, or the daemon that it has been started as.
 pub fn main() -> ExitCode {

@@ -4,34 +4,46 @@
 //! `/etc/lb` as well, so a daemon works without any file and its file can be deleted or shortened
 //! at will. Each layer may say less than the one below it.
 //!
-//! A daemon runs for months on what is read here, so nothing is guessed: a key that nobody reads
-//! and a value of the wrong type are errors, and every error names the key, what was expected, and
+//! A daemon runs for months on what is read here, so nothing is guessed or converted: a key that nobody
+//! reads and a value of the wrong type are errors, and every error names the key, what was expected, and
 //! the file or variable it came from.
 //!
 //! Variables are named after the keys: with the prefix `LB_SERVER_`, the variable
 //! `LB_SERVER_LIMITS__SESSIONS` sets `sessions` in the table `limits`. Three keys that mean the
 //! same to every daemon have a short name too: `LB_LOCAL`, `LB_CLUSTER`, `LB_LOG`. A list is
 //! written with commas. An empty variable counts as not set.
+//!
+//! What is read again while the daemon runs is compared with what it runs with ([`Running`]).
 
 mod check;
 mod error;
+mod key;
 mod layer;
+mod running;
 
-use std::{env, path::PathBuf};
+use std::{env, fmt, path::PathBuf};
 
-use ::config::Config;
 use serde::{Serialize, de::DeserializeOwned};
-use toml::Table;
+use toml::{Table, Value};
 
-pub use error::ConfigError;
-use layer::{Layer, Origin};
+pub use self::{
+    error::ConfigError,
+    running::{Changes, Running},
+};
+use self::{
+    key::Key,
+    layer::{Layer, Origin},
+};
 
 /// Where the configuration of a daemon is looked for.
 #[derive(Debug, Clone)]
 pub struct Sources<'a> {
-    /// The embedded default file: TOML with every key that has a default. Its values also say
-    /// which type a key has.
+    /// The embedded default file: TOML with every key that has a default. A table that is empty here takes
+    /// any keys.
     pub embedded: &'a str,
+    /// TOML with an example of every key that has no default. Together with the defaults it says which keys
+    /// there are, and of which type each is.
+    pub examples: &'a str,
     /// The file of the machine.
     pub file: FileChoice,
     /// Variables and their values; usually [`process_environment`].
@@ -63,6 +75,23 @@ impl FileChoice {
     }
 }
 
+/// What was read, and where each value came from.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    /// The configuration.
+    pub value: T,
+    table: Table,
+    layers: Vec<Layer>,
+}
+
+impl<T> Loaded<T> {
+    /// The error for a value of the right type that the daemon cannot use. `key` is written with dots
+    /// (`limits.sessions`).
+    pub fn refuse(&self, key: &str, problem: impl fmt::Display) -> ConfigError {
+        error::invalid(&Key::dotted(key), &problem.to_string(), &self.layers)
+    }
+}
+
 /// The variables of this process; those that are not UTF-8 are left out.
 pub fn process_environment() -> Vec<(String, String)> {
     env::vars_os()
@@ -81,42 +110,33 @@ pub fn overrides(flags: &impl Serialize) -> Result<Table, ConfigError> {
 /// Reads and merges all layers, and turns the result into a `T`.
 ///
 /// # Errors
-/// A file that cannot be read or is not TOML; a key that `T` does not have; a value of another type
-/// than the default, or one that `T` does not accept; a key without default that nobody set.
-pub fn load<T: DeserializeOwned>(sources: Sources<'_>) -> Result<T, ConfigError> {
+/// A file that cannot be read or is not TOML; a key that there is not; a value of another type than the
+/// default or example, or one that `T` does not accept; a key without default that `T` needs and nobody set.
+pub fn load<T: DeserializeOwned>(sources: Sources<'_>) -> Result<Loaded<T>, ConfigError> {
     let defaults = Layer::parse(sources.embedded, Origin::Defaults)?;
-    let mut layers = vec![defaults.clone()];
+    let mut shape = defaults.table.clone();
+    merge(&mut shape, &Layer::parse(sources.examples, Origin::Defaults)?.table);
+    let mut layers = vec![defaults];
     layers.extend(Layer::read(&sources.file)?);
-    layers.push(Layer::environment(
-        sources.environment_prefix,
-        &sources.environment,
-        &defaults.table,
-    )?);
+    layers.push(Layer::environment(sources.environment_prefix, &sources.environment, &shape)?);
     layers.push(Layer { table: sources.overrides, origin: Origin::CommandLine });
+    let mut table = Table::new();
     for layer in &layers {
-        check::types(layer, &defaults.table)?;
+        check::layer(layer, &shape)?;
+        merge(&mut table, &layer.table);
     }
-    merge(&layers)
+    let value = serde_path_to_error::deserialize(Value::Table(table.clone()))
+        .map_err(|error| error::explain(&error, &layers))?;
+    Ok(Loaded { value, table, layers })
 }
 
-/// Merges the layers, lowest first, and reports what is wrong with the place it came from.
-fn merge<T: DeserializeOwned>(layers: &[Layer]) -> Result<T, ConfigError> {
-    let mut builder = Config::builder();
-    for layer in layers {
-        let source =
-            Config::try_from(&layer.table).map_err(|error| error::explain(error, layers))?;
-        builder = builder.add_source(source);
-    }
-    let merged = builder.build().map_err(|error| error::explain(error, layers))?;
-    let mut unknown = None;
-    let note_first = |path: serde_ignored::Path<'_>| {
-        unknown.get_or_insert_with(|| path.to_string());
-    };
-    let value = serde_ignored::deserialize(merged, note_first)
-        .map_err(|error| error::explain(error, layers))?;
-    match unknown {
-        Some(key) => Err(error::unknown_key(&key, "", layers)),
-        None => Ok(value),
+/// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced.
+fn merge(lower: &mut Table, upper: &Table) {
+    for (name, value) in upper {
+        match (lower.get_mut(name), value) {
+            (Some(Value::Table(lower)), Value::Table(upper)) => merge(lower, upper),
+            _ => drop(lower.insert(name.clone(), value.clone())),
+        }
     }
 }
 

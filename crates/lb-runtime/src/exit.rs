@@ -8,6 +8,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::logging;
+
 /// The command was used wrongly.
 pub const USAGE: u8 = 64;
 /// Something that is needed is not there: no balancer, no worker, no usable network.
@@ -24,11 +26,14 @@ pub const NOPERM: u8 = 77;
 /// useless until somebody has edited it.
 pub const CONFIG: u8 = 78;
 
-/// Writes `PROGRAM: error: what: why: why that` to standard error, in one line, and returns the
-/// exit code.
+/// Writes `PROGRAM: error: what: why: why that` in one line, and returns the exit code. The line goes to the journal
+/// under systemd, to standard error otherwise.
 pub fn fail(program: &str, code: u8, error: &dyn Error) -> ExitCode {
-    // Without standard error there is nobody left to tell; the code still says it.
-    drop(writeln!(io::stderr(), "{program}: error: {}", describe(error)));
+    let line = format!("{program}: error: {}", describe(error));
+    if !logging::last_words(program, code, &line) {
+        // Without standard error there is nobody left to tell; the code still says it.
+        drop(writeln!(io::stderr(), "{line}"));
+    }
     ExitCode::from(code)
 }
 

@@ -4,7 +4,9 @@
 //! an operator wants to see; DEBUG, per request; TRACE, for whoever changes the code.
 //!
 //! In the journal each field is searchable (`journalctl LB_WORKER=alpha`), which it would not be in
-//! text captured from standard error.
+//! text captured from standard error, and each kind of event has an explanation ([`crate::events`]).
+
+mod journal;
 
 use std::{
     env,
@@ -22,8 +24,9 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-/// Before every field in the journal.
-const FIELD_PREFIX: &str = "LB";
+use self::journal::{Journal, Promises};
+use crate::exit;
+
 /// Libraries that write a line per packet or frame at the levels that are useful for our own code.
 /// A filter that names one of them overrules this.
 const QUIET: &str =
@@ -77,6 +80,7 @@ pub fn init(identifier: &str, filter: &str) -> Result<LogHandle, LogError> {
     let (output, journal_failure) = output(identifier);
     tracing_subscriber::registry()
         .with(filter.and_then(output))
+        .with(cfg!(debug_assertions).then_some(Promises))
         .try_init()
         .map_err(LogError::AlreadyInitialised)?;
     if let Some(error) = journal_failure {
@@ -85,23 +89,44 @@ pub fn init(identifier: &str, filter: &str) -> Result<LogHandle, LogError> {
     Ok(LogHandle { filter: handle })
 }
 
+/// Checks a filter without setting it.
+///
+/// # Errors
+/// A malformed filter.
+pub fn check(filter: &str) -> Result<(), LogError> {
+    parse_filter(filter).map(drop)
+}
+
+/// Writes why a daemon ends to the journal, with an explanation, even if the log was never set up. Returns false where
+/// there is no journal.
+pub(crate) fn last_words(identifier: &str, code: u8, text: &str) -> bool {
+    let Some(Ok(journal)) = to_journal().then(|| Journal::new(identifier)) else { return false };
+    tracing::subscriber::with_default(Registry::default().with(journal), || {
+        if code == exit::CONFIG {
+            tracing::error!(event = "configuration_refused", code, "{text}");
+        } else {
+            tracing::error!(event = "failed", code, "{text}");
+        }
+    });
+    true
+}
+
 type Output = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The journal if systemd connected us to it; a journal that cannot be reached is no reason not to
 /// run.
 fn output(identifier: &str) -> (Output, Option<io::Error>) {
-    if !is_journal(env::var("JOURNAL_STREAM").ok().as_deref(), standard_error_file()) {
+    if !to_journal() {
         return (standard_error(), None);
     }
-    match tracing_journald::layer() {
-        Ok(journal) => {
-            let journal = journal
-                .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
-                .with_syslog_identifier(identifier.to_owned());
-            (journal.boxed(), None)
-        }
+    match Journal::new(identifier) {
+        Ok(journal) => (journal.boxed(), None),
         Err(error) => (standard_error(), Some(error)),
     }
+}
+
+fn to_journal() -> bool {
+    is_journal(env::var("JOURNAL_STREAM").ok().as_deref(), standard_error_file())
 }
 
 fn standard_error() -> Output {

@@ -47,6 +47,17 @@ pub enum BindError {
         /// The text.
         listen: String,
     },
+    /// The socket that the service manager holds is another one than the configuration asks for.
+    #[error(
+        "the service manager listens on {address}, but the configuration says {listen:?}: \
+         make ListenStream= of the socket unit the same, or stop and disable the unit"
+    )]
+    Mismatch {
+        /// What the configuration says.
+        listen: String,
+        /// Where the socket listens.
+        address: SocketAddr,
+    },
     /// The kernel refused for another reason.
     #[error("cannot listen on {address}")]
     Refused {
@@ -83,6 +94,31 @@ pub fn bind(listen: &str) -> Result<TcpListener, BindError> {
     Err(last.unwrap_or_else(|| malformed(listen, "the host name has no address")))
 }
 
+/// Takes over a listening socket that the service manager holds, if it is the one that `listen` describes as for [`bind`].
+///
+/// # Errors
+/// [`BindError::Mismatch`], or that `listen` is malformed or cannot be resolved.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn adopt(socket: std::net::TcpListener, listen: &str) -> Result<TcpListener, BindError> {
+    let (host, port) = split(listen)?.unwrap_or(("", listen));
+    let port = parse_port(listen, port)?;
+    let unknown = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let refused = |source| BindError::Refused { address: unknown, source };
+    let address = socket.local_addr().map_err(refused)?;
+    let ip = address.ip().to_canonical();
+    let right_host = match host {
+        "" => ip.is_unspecified(),
+        host => resolve(listen, host, port)?.iter().any(|found| found.ip().to_canonical() == ip),
+    };
+    if !right_host || (port != 0 && port != address.port()) {
+        return Err(BindError::Mismatch { listen: listen.to_owned(), address });
+    }
+    socket.set_nonblocking(true).map_err(refused)?;
+    TcpListener::from_std(socket).map_err(refused)
+}
+
 /// The text to give to [`bind`] on a machine that must not be reachable from others: without a host, "everywhere"
 /// means 127.0.0.1.
 ///
@@ -112,7 +148,13 @@ pub fn check(listen: &str) -> Result<(), BindError> {
 impl BindError {
     /// Whether the text is at fault, and not the machine or another program.
     pub fn is_mistake(&self) -> bool {
-        matches!(self, Self::Malformed { .. } | Self::NotLocal { .. } | Self::Unresolved { .. })
+        matches!(
+            self,
+            Self::Malformed { .. }
+                | Self::NotLocal { .. }
+                | Self::Unresolved { .. }
+                | Self::Mismatch { .. }
+        )
     }
 }
 
@@ -267,6 +309,28 @@ mod tests {
                 format!("cannot listen on {listen:?}: {problem}; expected \"HOST:PORT\"");
             assert!(text.starts_with(&expected), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_given_must_be_the_one_that_is_wanted() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let port = address.port();
+        let adopted = |listen: &str| adopt(socket.try_clone().unwrap(), listen);
+        for listen in [address.to_string(), "127.0.0.1:0".into(), format!("localhost:{port}")] {
+            assert_eq!(adopted(&listen).unwrap().local_addr().unwrap(), address);
+        }
+        for listen in [format!(":{port}"), "127.0.0.1:1".into(), format!("127.0.0.2:{port}")] {
+            let error = adopted(&listen).unwrap_err();
+            assert!(error.is_mistake(), "{error}");
+            let expected = format!(
+                "the service manager listens on {address}, but the configuration says {listen:?}"
+            );
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        let everywhere = bind(":0").unwrap().into_std().unwrap();
+        assert!(adopt(everywhere.try_clone().unwrap(), ":0").is_ok());
+        assert!(adopt(everywhere, "127.0.0.1:0").is_err(), "wider than wanted");
     }
 
     #[test]

@@ -40,9 +40,14 @@ impl Signals {
     }
 
     /// Awaits the next SIGHUP. Several that arrive before it is called again count as one.
-    /// Dropping the future loses none.
+    /// Dropping the future loses none. A daemon that stops reloads no more.
     pub async fn reload(&mut self) {
-        if self.hangup.recv().await.is_none() {
+        let asked = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => None,
+            asked = self.hangup.recv() => asked,
+        };
+        if asked.is_none() {
             pending::<()>().await;
         }
     }
@@ -50,7 +55,11 @@ impl Signals {
 
 async fn stop(mut terminate: Signal, mut interrupt: Signal, shutdown: CancellationToken) {
     let kind = either(&mut terminate, &mut interrupt).await;
-    info!(signal = kind.as_raw_value(), "stopping; the same again stops at once");
+    info!(
+        event = "stopping",
+        signal = kind.as_raw_value(),
+        "stopping; the same again stops at once"
+    );
     shutdown.cancel();
     let kind = either(&mut terminate, &mut interrupt).await;
     warn!(signal = kind.as_raw_value(), "stopping at once");

@@ -69,7 +69,7 @@ fn the_service_manager_hears_every_state() {
     assert_eq!(supervised.message(), "READY=1\nSTATUS=serving on port 1\n");
     assert_eq!(supervised.message(), "STATUS=feed every 1.5s READY=0\n");
     assert_eq!(supervised.message(), "WATCHDOG=1\n");
-    assert_eq!(supervised.message(), "STOPPING=1\n");
+    assert_eq!(supervised.message(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=7000000\n");
     assert!(supervised.finish().status.success());
 }
 
@@ -98,7 +98,7 @@ fn one_signal_stops_and_a_second_ends() {
             assert_eq!(supervised.message(), "STATUS=reloaded\n");
         }
         supervised.send(signal);
-        assert_eq!(supervised.message(), "STOPPING=1\n");
+        assert_eq!(supervised.message(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=7000000\n");
         supervised.send(signal);
         assert_eq!(supervised.finish().status.code(), Some(status));
     }
@@ -134,7 +134,7 @@ fn states() {
     let interval = service::watchdog_interval().unwrap_or_default();
     service::status(&format!("feed every {interval:?}\nREADY=0"));
     service::feed_watchdog();
-    service::stopping();
+    service::stopping(Duration::from_secs(7));
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -148,7 +148,7 @@ async fn signals() {
             () = shutdown.cancelled() => break,
         }
     }
-    service::stopping();
+    service::stopping(Duration::from_secs(7));
     future::pending::<()>().await;
 }
 

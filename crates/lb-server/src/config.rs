@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-use lb_core::{
-    id::{ClusterName, NameError},
-    policy::{PolicyKind, UnknownPolicy},
-};
+use lb_core::{id::ClusterName, policy::PolicyKind};
 use lb_discovery::Scope;
-use lb_runtime::net::{self, BindError};
+use lb_runtime::{
+    config::{ConfigError, Loaded},
+    logging, net,
+};
 
 /// The documented defaults, also installed as `/etc/lb/lb-server.toml`.
 pub(crate) const DEFAULTS: &str = include_str!("../../../packaging/lb-server.toml");
@@ -52,67 +52,72 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// A value that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SettingsError {
-    #[error("cluster: {0}")]
-    Cluster(#[source] NameError),
-    #[error("policy: {0}")]
-    Policy(#[source] UnknownPolicy),
-    #[error("{key} is {found}: expected 1 to {LIMIT_CEILING}")]
-    Limit { key: &'static str, found: usize },
-    #[error("listen: {0}")]
-    Listen(#[source] BindError),
-}
-
-impl Raw {
-    pub(crate) fn resolve(self) -> Result<Settings, SettingsError> {
-        let Limits { sessions, watchers } = self.limits;
+impl Settings {
+    /// What holds of a configuration.
+    ///
+    /// # Errors
+    /// The first value that cannot be used, with its key and where it came from.
+    pub(crate) fn resolve(loaded: &Loaded<Raw>) -> Result<Self, ConfigError> {
+        let raw = &loaded.value;
+        let Limits { sessions, watchers } = raw.limits;
         for (key, found) in [("limits.sessions", sessions), ("limits.watchers", watchers)] {
             if !(1..=LIMIT_CEILING).contains(&found) {
-                return Err(SettingsError::Limit { key, found });
+                let problem = format!("expected 1 to {LIMIT_CEILING}, found {found}");
+                return Err(loaded.refuse(key, problem));
             }
         }
-        let listen = if self.local { net::confine(&self.listen) } else { Ok(self.listen) };
-        let listen = listen.map_err(SettingsError::Listen)?;
-        net::check(&listen).map_err(SettingsError::Listen)?;
-        Ok(Settings {
-            listen,
-            cluster: self.cluster.parse().map_err(SettingsError::Cluster)?,
-            policy: self.policy.parse().map_err(SettingsError::Policy)?,
-            scope: if self.local { Scope::Loopback } else { Scope::Lan },
-            limits: self.limits,
+        logging::check(&raw.log).map_err(|error| loaded.refuse("log", error))?;
+        let listen = if raw.local { net::confine(&raw.listen) } else { Ok(raw.listen.clone()) };
+        let listen = listen.and_then(|listen| net::check(&listen).map(|()| listen));
+        Ok(Self {
+            listen: listen.map_err(|error| loaded.refuse("listen", error))?,
+            cluster: raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?,
+            policy: raw.policy.parse().map_err(|error| loaded.refuse("policy", error))?,
+            scope: if raw.local { Scope::Loopback } else { Scope::Lan },
+            limits: raw.limits,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lb_runtime::config::{self, FileChoice, Sources};
+
     use super::*;
 
-    fn raw() -> Raw {
-        toml::from_str(DEFAULTS).unwrap()
+    fn settings(overrides: &str) -> Result<Settings, ConfigError> {
+        let sources = Sources {
+            embedded: DEFAULTS,
+            examples: "",
+            file: FileChoice::None,
+            environment: vec![],
+            environment_prefix: "LB_SERVER_",
+            overrides: overrides.parse().unwrap(),
+        };
+        Settings::resolve(&config::load(sources)?)
     }
 
     #[test]
     fn the_defaults_hold() {
-        let settings = raw().resolve().unwrap();
+        let settings = settings("").unwrap();
         assert_eq!(settings.policy, PolicyKind::LeastLoad);
         assert_eq!(settings.scope, Scope::Lan);
     }
 
     #[test]
-    fn each_bad_value_is_named() {
-        let policy = Raw { policy: "best".into(), ..raw() }.resolve().unwrap_err();
-        assert!(policy.to_string().starts_with("policy: unknown policy \"best\""), "{policy}");
-        let cluster = Raw { cluster: "A B".into(), ..raw() }.resolve().unwrap_err();
-        assert!(cluster.to_string().starts_with("cluster: cluster name \"A B\""), "{cluster}");
-        let listen = Raw { listen: "here".into(), ..raw() }.resolve().unwrap_err();
-        assert!(listen.to_string().starts_with("listen: cannot listen on \"here\""), "{listen}");
-        let open = Raw { listen: "0.0.0.0:1".into(), local: true, ..raw() }.resolve().unwrap_err();
-        assert!(open.to_string().contains("confined to this machine"), "{open}");
-        let limits = Limits { sessions: 0, watchers: 1 };
-        let limit = Raw { limits, ..raw() }.resolve().unwrap_err();
-        assert_eq!(limit.to_string(), "limits.sessions is 0: expected 1 to 1000000");
+    fn each_bad_value_is_named_with_its_place() {
+        for (overrides, key, problem) in [
+            ("policy = \"best\"", "policy", "unknown policy \"best\""),
+            ("cluster = \"A B\"", "cluster", "cluster name \"A B\" is not valid"),
+            ("listen = \"here\"", "listen", "cannot listen on \"here\""),
+            ("listen = \"0.0.0.0:1\"\nlocal = true", "listen", "cannot listen on"),
+            ("log = \"loud\"", "log", "log filter \"loud\" is not valid"),
+            ("[limits]\nsessions = 0", "limits.sessions", "expected 1 to 1000000, found 0"),
+            ("[limits]\nwatchers = 1000001", "limits.watchers", "expected 1 to 1000000"),
+        ] {
+            let error = settings(overrides).unwrap_err().to_string();
+            let expected = format!("key `{key}` in the command line: {problem}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 }

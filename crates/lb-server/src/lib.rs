@@ -17,4 +17,4 @@ mod status;
 mod watch;
 
 pub use config::{Limits, Settings};
-pub use server::{Server, ServerError};
+pub use server::{Control, Server, ServerError};

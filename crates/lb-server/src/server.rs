@@ -1,6 +1,11 @@
 //! A balancer from listening to gone.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd},
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,8 +27,8 @@ use crate::{
     admin::Administration,
     balancer::Balancer,
     config::Settings,
-    limits::Places,
-    owner::{Handle, Owner},
+    limits::Streams,
+    owner::{Event, Handle, Owner},
     registration::Registration,
 };
 
@@ -59,12 +64,42 @@ pub enum ServerError {
 }
 
 /// A balancer that listens and does not yet serve.
-#[derive(Debug)]
 pub struct Server {
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
     id: BalancerId,
+    owner: Owner,
+    handle: Handle,
+    streams: Streams,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { settings, address, id, .. } = self;
+        let mut shown = formatter.debug_struct("Server");
+        shown.field("settings", settings).field("address", address).field("id", id);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// Changes a balancer while it serves.
+#[derive(Clone)]
+pub struct Control {
+    owner: Handle,
+    streams: Streams,
+}
+
+impl Control {
+    /// Puts the policy and the limits of `settings` in force; everything else needs a new balancer.
+    pub async fn apply(&self, settings: &Settings) {
+        let policy = settings.policy;
+        if self.owner.snapshot().policy != policy {
+            // Fails only when the balancer stops, and then nobody needs a policy.
+            drop(self.owner.ask(|reply| Event::SetPolicy { policy, reply }).await);
+        }
+        self.streams.resize(settings.limits);
+    }
 }
 
 impl Server {
@@ -77,8 +112,26 @@ impl Server {
     /// Outside a tokio runtime.
     pub fn bind(settings: Settings) -> Result<Self, ServerError> {
         let listener = net::bind(&settings.listen)?;
+        Self::new(settings, listener)
+    }
+
+    /// Takes over a socket that listens already, which must be the one that `settings` describe.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`], naming both addresses.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn adopt(settings: Settings, socket: std::net::TcpListener) -> Result<Self, ServerError> {
+        let listener = net::adopt(socket, &settings.listen)?;
+        Self::new(settings, listener)
+    }
+
+    fn new(settings: Settings, listener: TcpListener) -> Result<Self, ServerError> {
         let address = listener.local_addr().map_err(ServerError::Listener)?;
-        Ok(Self { settings, listener, address, id: new_id() })
+        let (owner, handle) = Owner::new(settings.policy);
+        let streams = Streams::new(settings.limits);
+        Ok(Self { settings, listener, address, id: new_id(), owner, handle, streams })
     }
 
     /// Where it listens.
@@ -89,6 +142,16 @@ impl Server {
     /// Its id, new at each start.
     pub fn id(&self) -> &BalancerId {
         &self.id
+    }
+
+    /// What it listens with.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// For changes while it serves.
+    pub fn control(&self) -> Control {
+        Control { owner: self.handle.clone(), streams: self.streams.clone() }
     }
 
     /// Serves until `stop`, then ends every stream and leaves the network in order. `ready` is called once it
@@ -102,14 +165,18 @@ impl Server {
         ready: impl FnOnce(),
         alive: impl FnMut() + Send + 'static,
     ) -> Result<(), ServerError> {
-        let (owner, handle) = Owner::new(self.settings.policy);
-        tokio::spawn(owner.run(alive));
         let discovery = Discovery::new(self.settings.scope)?;
         let announcement = self.announcement();
         let (id, address) = (self.id.clone(), self.address);
-        let serving = self.serve(handle, stop.clone())?;
+        let (cluster, handle) = (self.settings.cluster.clone(), self.handle.clone());
+        let serving = self.serve(alive, stop.clone())?;
         let advertisement = discovery.advertise(announcement).await?;
-        info!(event = "ready", balancer = %id, %address, "balancer ready");
+        let policy = handle.snapshot().policy;
+        info!(
+            event = "balancer_ready", balancer = %id, %address, %cluster, %policy,
+            "balancer ready"
+        );
+        drop(handle);
         ready();
         stop.cancelled().await;
         leave(advertisement, serving).await?;
@@ -131,10 +198,11 @@ impl Server {
 
     fn serve(
         self,
-        owner: Handle,
+        alive: impl FnMut() + Send + 'static,
         stop: CancellationToken,
     ) -> Result<JoinHandle<Result<(), transport::Error>>, ServerError> {
-        let routes = self.routes(owner, &stop)?;
+        let routes = self.routes(&stop)?;
+        tokio::spawn(self.owner.run(alive));
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let server = transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -144,10 +212,9 @@ impl Server {
         Ok(tokio::spawn(server))
     }
 
-    fn routes(&self, owner: Handle, stop: &CancellationToken) -> Result<Routes, ServerError> {
+    fn routes(&self, stop: &CancellationToken) -> Result<Routes, ServerError> {
         let (id, cluster) = (self.id.clone(), self.settings.cluster.clone());
-        let limits = self.settings.limits;
-        let watchers = || Places::new("watchers", limits.watchers);
+        let (owner, streams) = (self.handle.clone(), self.streams.clone());
         let registration = Registration {
             owner: owner.clone(),
             balancer: id.clone(),
@@ -158,15 +225,15 @@ impl Server {
         let balancer = Balancer {
             owner: owner.clone(),
             id: id.clone(),
-            sessions: Places::new("sessions", limits.sessions),
-            watchers: watchers(),
+            sessions: streams.sessions,
+            watchers: streams.watchers,
             stop: stop.clone(),
         };
         let administration = Administration {
             owner,
             balancer: id,
             cluster,
-            watchers: watchers(),
+            watchers: streams.event_watchers,
             stop: stop.clone(),
         };
         let (reporter, health) = tonic_health::server::health_reporter();

@@ -81,7 +81,11 @@ impl Balancers {
             Change::Up(peer) => self.up(peer),
             Change::Down { id } => {
                 let Some(place) = self.places.get(&id) else { return };
-                info!(balancer = id, "a balancer is not announced any more");
+                info!(
+                    event = "balancer_gone",
+                    balancer = id,
+                    "a balancer is not announced any more"
+                );
                 place.send_modify(|place| {
                     if let Place::Found { withdrawn, .. } = place {
                         *withdrawn = Some(Instant::now());
@@ -95,7 +99,7 @@ impl Balancers {
         let known = self.known(&peer).and_then(|name| self.places.remove(&name));
         let here = Place::Found { addresses: peer.addresses, withdrawn: None };
         let Some(place) = known else {
-            info!(balancer = peer.id, "found a balancer");
+            info!(event = "balancer_found", balancer = peer.id, "found a balancer");
             return self.add(peer.id, here);
         };
         // Awakes a task that waits for its next attempt: there is news, so it tries now.

@@ -1,7 +1,8 @@
 //! What can be said about a worker before it starts; everything has a default except the service.
 
 use std::{
-    collections::BTreeMap, num::NonZeroUsize, thread::available_parallelism, time::Duration,
+    collections::BTreeMap, num::NonZeroUsize, str::FromStr, thread::available_parallelism,
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -11,7 +12,7 @@ use lb_discovery::Scope;
 
 use crate::{
     identity,
-    listen::{ListenError, listen},
+    listen::{self, ListenError},
     load::Load,
     worker::{Settings, Worker},
 };
@@ -39,8 +40,13 @@ const LABEL_LENGTH_LIMIT: usize = 63;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// An id, cluster or service name is not valid.
-    #[error(transparent)]
-    Name(#[from] NameError),
+    #[error("{source}")]
+    Name {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it.
+        source: NameError,
+    },
     /// A number is out of range.
     #[error("{field} is {found}: expected {least} to {most}")]
     Range {
@@ -69,6 +75,22 @@ pub enum BuildError {
     /// There is nothing to listen on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+impl BuildError {
+    /// The setting at fault, as [`Builder`] calls it, in the plural where there may be several.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Self::Range { field: "number of services", .. } => "services",
+            Self::Range { field: "number of labels", .. }
+            | Self::Text { field: "label key" | "label value", .. } => "labels",
+            Self::Name { field, .. } | Self::Range { field, .. } | Self::Text { field, .. } => {
+                field
+            }
+            Self::Balancer(_) => "balancers",
+            Self::Listen(_) => "listen",
+        }
+    }
 }
 
 /// Describes a worker. Mistakes are reported by [`Builder::build`], all in one place.
@@ -206,9 +228,9 @@ impl Builder {
     /// Outside a tokio runtime.
     pub fn build(self) -> Result<Worker, BuildError> {
         let settings = self.settings()?;
-        let (listener, address) = listen(&self.listen, self.scope)?;
+        let (listener, address) = listen::listen(&self.listen, self.scope)?;
         let id: WorkerId = match &self.id {
-            Some(id) => id.parse()?,
+            Some(id) => parse("id", id)?,
             None => identity::default_id(address.port()),
         };
         let (slots, queue) = self.limits()?;
@@ -216,13 +238,13 @@ impl Builder {
         Ok(Worker::new(id, settings, listener, address, load))
     }
 
-    fn settings(&self) -> Result<Settings, BuildError> {
+    pub(crate) fn settings(&self) -> Result<Settings, BuildError> {
         if let Some(id) = &self.id {
-            id.parse::<WorkerId>()?;
+            parse::<WorkerId>("id", id)?;
         }
-        let cluster: ClusterName = self.cluster.parse()?;
+        let cluster: ClusterName = parse("cluster", &self.cluster)?;
         let services: Result<Vec<ServiceName>, _> =
-            self.services.iter().map(|name| name.parse()).collect();
+            self.services.iter().map(|name| parse("services", name)).collect();
         let mut services = services?;
         services.sort();
         services.dedup();
@@ -235,6 +257,7 @@ impl Builder {
         short("zone", &self.zone, 0)?;
         short("version", &self.version, 0)?;
         self.limits()?;
+        listen::check(&self.listen, self.scope).map_err(ListenError::Bind)?;
         for address in &self.balancers {
             let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
             if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
@@ -255,7 +278,7 @@ impl Builder {
     }
 
     /// Slots and queue.
-    fn limits(&self) -> Result<(u16, u32), BuildError> {
+    pub(crate) fn limits(&self) -> Result<(u16, u32), BuildError> {
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         let slots = self.slots.unwrap_or_else(|| u32::try_from(cores).unwrap_or(u32::MAX));
         in_range("slots", slots.into(), 1, u16::MAX.into())?;
@@ -264,6 +287,10 @@ impl Builder {
         in_range("queue", queue.into(), 0, QUEUE_LIMIT.into())?;
         Ok((u16::try_from(slots).expect("in range"), queue))
     }
+}
+
+fn parse<T: FromStr<Err = NameError>>(field: &'static str, text: &str) -> Result<T, BuildError> {
+    text.parse().map_err(|source| BuildError::Name { field, source })
 }
 
 fn in_range(field: &'static str, found: u64, least: u64, most: u64) -> Result<(), BuildError> {

@@ -4,31 +4,35 @@
 mod settings;
 mod watchdog;
 
-use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{convert::Infallible, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use serde::Serialize;
 use tokio::{runtime::Runtime, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::Routes;
-use tracing::{info, warn};
 
 use lb_proto::v1::compute_server::ComputeServer;
 use lb_runtime::{
-    config::{ConfigError, FileChoice},
+    config::{ConfigError, FileChoice, Loaded},
     exit,
     logging::{self, LogError, LogHandle},
     net::BindError,
+    reload::Reloads,
     service,
     signals::Signals,
 };
 
 use self::settings::{Label, Raw, as_table};
-use crate::{BuildError, ListenError, ServeError, compute::ComputeService};
+use crate::{BuildError, Control, ListenError, ServeError, compute::ComputeService};
 
 const NAME: &str = "lb-worker";
 /// A task that was cut ends its thread within milliseconds; the process does not wait for longer.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Keys that take effect while the worker runs.
+const LIVE: [&str; 4] = ["slots", "queue", "drain_timeout_s", "log"];
+/// After the drain: goodbyes, connections that close, threads that end. Each has its own limit; this is above their sum.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Worker of the load balancer: serves small tasks of known cost (lb.v1.Compute)
 #[derive(Debug, Parser, Serialize)]
@@ -87,7 +91,7 @@ pub struct Arguments {
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     /// Configuration file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "LB_WORKER_CONFIG")]
     #[serde(skip)]
     config: Option<PathBuf>,
     /// Check the configuration, say what is wrong, and exit
@@ -126,43 +130,44 @@ impl DaemonError {
 }
 
 /// Runs the daemon until it is told to stop and has drained. Exit codes are those of [`lb_runtime::exit`].
-pub fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: &Arguments) -> ExitCode {
     match try_run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fail(NAME, error.exit_code(), &error),
     }
 }
 
-fn try_run(mut arguments: Arguments) -> Result<(), DaemonError> {
-    let file = FileChoice::new(arguments.config.take(), NAME);
-    let raw = Raw::load(&arguments, file.clone())?;
+fn try_run(arguments: &Arguments) -> Result<(), DaemonError> {
+    let read = || Raw::load(arguments, FileChoice::new(arguments.config.clone(), NAME));
+    let loaded = read()?;
     if arguments.check_config {
-        return Ok(raw.builder().check()?);
+        return Ok(());
     }
-    let log = logging::init(NAME, &raw.log)?;
+    let log = logging::init(NAME, &loaded.value.log)?;
     let runtime = Runtime::new()?;
-    let reread = move || Raw::load(&arguments, file.clone()).map(|raw| raw.log);
-    let served = runtime.block_on(serve(&raw, &log, reread));
+    let served = runtime.block_on(serve(&loaded, &log, read));
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     served
 }
 
 async fn serve(
-    raw: &Raw,
+    loaded: &Loaded<Raw>,
     log: &LogHandle,
-    reread: impl Fn() -> Result<String, ConfigError>,
+    read: impl Fn() -> Result<Loaded<Raw>, ConfigError>,
 ) -> Result<(), DaemonError> {
     let signals = Signals::install()?;
     let shutdown = signals.shutdown();
-    let worker = raw.builder().build()?;
-    let compute =
-        ComputeServer::new(ComputeService::new(worker.id().clone()).slowdown(raw.slowdown));
+    let worker = loaded.value.builder().build()?;
+    let slowdown = loaded.value.slowdown;
+    let compute = ComputeServer::new(ComputeService::new(worker.id().clone()).slowdown(slowdown));
     let status = format!("worker {} on {}", worker.id(), worker.address());
-    let _service = spawn(tell_systemd(worker.readiness(), status, shutdown.clone()));
+    let reloads = Reloads::new(status.clone(), loaded, &LIVE);
+    let (control, ready) = (worker.control(), worker.readiness());
+    let _service = spawn(tell_systemd(ready.clone(), status, control.clone(), shutdown.clone()));
     let _watchdog = spawn(watchdog::feed(worker.address()));
     tokio::select! {
         served = worker.serve(Routes::new(compute), shutdown) => Ok(served?),
-        () = reload(signals, log, reread) => unreachable!("reloading never ends"),
+        never = follow_reloads(signals, ready, reloads, control, log, read) => match never {},
     }
 }
 
@@ -170,6 +175,7 @@ async fn serve(
 async fn tell_systemd(
     mut ready: watch::Receiver<bool>,
     status: String,
+    control: Control,
     shutdown: CancellationToken,
 ) {
     let becomes_ready = async {
@@ -182,32 +188,37 @@ async fn tell_systemd(
         () = becomes_ready => {}
         () = shutdown.cancelled() => {}
     }
-    service::stopping();
+    service::stopping(control.drain_timeout().saturating_add(LEAVE_LIMIT));
 }
 
-/// On SIGHUP the log filter is read again; everything else needs a restart, which drains.
-async fn reload(
+/// On SIGHUP, everything that can be changed is changed; the rest needs a restart, which drains.
+async fn follow_reloads(
     mut signals: Signals,
+    mut ready: watch::Receiver<bool>,
+    mut reloads: Reloads,
+    control: Control,
     log: &LogHandle,
-    reread: impl Fn() -> Result<String, ConfigError>,
-) {
+    read: impl Fn() -> Result<Loaded<Raw>, ConfigError>,
+) -> Infallible {
+    // A reload ends with READY, which must not be said too early.
+    let _ = ready.wait_for(|ready| *ready).await;
     loop {
         signals.reload().await;
-        let filter = match reread() {
-            Ok(filter) => filter,
-            Err(error) => {
-                warn!(
-                    error = exit::describe(&error),
-                    "the configuration is not valid, nothing changed"
-                );
-                continue;
-            }
-        };
-        match log.set_filter(&filter) {
-            Ok(()) => info!(filter, "log filter read again; other changes need a restart"),
-            Err(error) => warn!(error = exit::describe(&error), "the log filter stays as it was"),
+        service::reloading();
+        match read() {
+            Ok(loaded) => match apply(&loaded.value, &control, log) {
+                Ok(()) => reloads.applied(&loaded),
+                Err(error) => reloads.refused(&error),
+            },
+            Err(error) => reloads.refused(&error),
         }
     }
+}
+
+fn apply(raw: &Raw, control: &Control, log: &LogHandle) -> Result<(), DaemonError> {
+    log.set_filter(&raw.log)?;
+    control.apply(&raw.builder())?;
+    Ok(())
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

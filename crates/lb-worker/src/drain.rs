@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_millis(200);
 pub(crate) async fn drain(registrar: &Registrar, deadline: Instant) -> u32 {
     let in_flight = || registrar.load.view(Instant::now()).in_flight;
     let asked: Vec<Key> = registrar.board.watch().borrow().keys().copied().collect();
-    info!(in_flight = in_flight(), balancers = asked.len(), "draining");
+    info!(event = "draining", in_flight = in_flight(), balancers = asked.len(), "draining");
     registrar.state.stop();
     let finished = timeout_at(deadline, async {
         if !asked.is_empty() {

@@ -7,7 +7,12 @@
 //! 2. otherwise `<host>-<port>`, with the port really listened on. Stable with a fixed port; with port 0 it is new
 //!    at each start, which is right for workers started by hand, several on one machine.
 
-use std::{env, fs, path::Path};
+use std::{
+    env,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+};
 
 use sysinfo::System;
 use tracing::warn;
@@ -42,20 +47,29 @@ fn kept_id(directory: &Path, host: &str) -> Option<WorkerId> {
         match text.trim().parse() {
             Ok(id) => return Some(id),
             Err(error) => {
-                warn!(file = %file.display(), %error, "the kept worker id is not usable, drawing a new one");
+                warn!(event = "id_not_kept", file = %file.display(), %error, "the kept worker id is not usable, drawing a new one");
             }
         }
     }
     let id: WorkerId = format!("{host}-{:08x}", fastrand::u32(..))
         .parse()
         .expect("a host label and digits make an id");
-    match fs::write(&file, format!("{id}\n")) {
+    match write_whole(&file, &format!("{id}\n")) {
         Ok(()) => Some(id),
         Err(error) => {
-            warn!(file = %file.display(), %error, "cannot keep the worker id, deriving it from the port");
+            warn!(event = "id_not_kept", file = %file.display(), %error, "cannot keep the worker id, deriving it from the port");
             None
         }
     }
+}
+
+/// Writes a file so that there is all of it or nothing, whenever the power goes.
+fn write_whole(file: &Path, text: &str) -> io::Result<()> {
+    let new = file.with_extension("new");
+    let mut writer = File::create(&new)?;
+    writer.write_all(text.as_bytes())?;
+    writer.sync_all()?;
+    fs::rename(new, file)
 }
 
 /// A host name as the start of an id: lower case, everything unusual becomes '-', without the domain.

@@ -25,7 +25,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
@@ -64,7 +64,6 @@ pub struct LoadLayer {
 #[derive(Debug)]
 struct Gate {
     load: Load,
-    slots: Arc<Semaphore>,
     cut_probes: CancellationToken,
     cut_calls: CancellationToken,
 }
@@ -72,9 +71,8 @@ struct Gate {
 impl LoadLayer {
     /// A layer that counts into `load` and keeps its limits.
     pub fn new(load: Load) -> Self {
-        let slots = Arc::new(Semaphore::new(load.slots().into()));
         let (cut_probes, cut_calls) = (CancellationToken::new(), CancellationToken::new());
-        Self { gate: Arc::new(Gate { load, slots, cut_probes, cut_calls }) }
+        Self { gate: Arc::new(Gate { load, cut_probes, cut_calls }) }
     }
 
     /// Ends every health and reflection stream with `UNAVAILABLE`; left alone, they keep a stopping server up for ever.
@@ -162,8 +160,7 @@ where
     let ended_guard = ended.clone().drop_guard();
     let answer = async {
         // Waiting is fair, and a caller who gives up leaves the queue.
-        let slot =
-            Arc::clone(&gate.slots).acquire_owned().await.expect("the slots are never closed");
+        let slot = gate.load.room().acquire_owned().await.expect("the slots are never closed");
         let started = Instant::now();
         call.start(started);
         request.extensions_mut().insert(CallInfo { queued: started - arrived, ended });

@@ -43,5 +43,5 @@ pub use self::{
     layer::CallInfo,
     listen::ListenError,
     server::ServerError,
-    worker::{ServeError, Worker},
+    worker::{Control, ServeError, Worker},
 };

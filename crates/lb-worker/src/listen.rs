@@ -28,6 +28,14 @@ pub(crate) fn listen(text: &str, scope: Scope) -> Result<(TcpListener, SocketAdd
     Ok((listener, address))
 }
 
+/// Checks the form of `text`, without listening.
+pub(crate) fn check(text: &str, scope: Scope) -> Result<(), BindError> {
+    match scope {
+        Scope::Lan => net::check(text),
+        Scope::Loopback => net::confine(text).map(drop),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

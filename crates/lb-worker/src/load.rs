@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use lb_core::{
     id::{BalancerId, WorkerNumber},
@@ -30,8 +33,8 @@ pub struct Load {
 struct Shared {
     counters: Mutex<Counters>,
     changed: watch::Sender<()>,
-    slots: u16,
-    queue: u32,
+    /// Permits for calls to run: as many as slots, less those that are taken.
+    room: Arc<Semaphore>,
 }
 
 /// Tokens of one class that reached the worker on one registration.
@@ -87,6 +90,8 @@ const RETRY_AFTER_UNKNOWN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Counters {
+    slots: u16,
+    queue: u32,
     in_flight: u32,
     running: u32,
     completed_total: u64,
@@ -156,12 +161,13 @@ impl Counters {
         }
     }
 
-    fn retry_after(&self, slots: u16, queue: u32) -> Duration {
+    fn retry_after(&self) -> Duration {
         if self.completed_total == 0 {
             return RETRY_AFTER_UNKNOWN;
         }
         let mean_service = self.busy_time.as_secs_f64() / self.completed_total as f64;
-        let half_a_queue = mean_service * f64::from(queue.max(1)) / f64::from(slots) / 2.0;
+        let half_a_queue =
+            mean_service * f64::from(self.queue.max(1)) / f64::from(self.slots) / 2.0;
         let bounded = half_a_queue.min(RETRY_AFTER_MOST.as_secs_f64());
         Duration::from_secs_f64(bounded).max(RETRY_AFTER_LEAST)
     }
@@ -181,6 +187,8 @@ impl Load {
     /// Counters at zero, for a worker that runs `slots` calls at once and lets `queue` more wait.
     pub fn new(slots: u16, queue: u32, now: Instant) -> Self {
         let counters = Counters {
+            slots,
+            queue,
             in_flight: 0,
             running: 0,
             completed_total: 0,
@@ -193,17 +201,46 @@ impl Load {
             next_tally: TallyId(0),
         };
         let changed = watch::Sender::new(());
-        Self { shared: Arc::new(Shared { counters: Mutex::new(counters), changed, slots, queue }) }
+        let room = Arc::new(Semaphore::new(slots.into()));
+        Self { shared: Arc::new(Shared { counters: Mutex::new(counters), changed, room }) }
     }
 
     /// Calls run at once.
     pub fn slots(&self) -> u16 {
-        self.shared.slots
+        self.lock().slots
     }
 
     /// Calls that may wait for a slot.
     pub fn queue(&self) -> u32 {
-        self.shared.queue
+        self.lock().queue
+    }
+
+    /// Permits for calls to run, one per slot.
+    pub(crate) fn room(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.shared.room)
+    }
+
+    /// Runs `slots` calls at once from now on and lets `queue` more wait. No call is cut: with fewer slots than calls that
+    /// run, the next one starts when enough have ended; with a shorter queue, who waits goes on waiting.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn resize(&self, slots: u16, queue: u32) {
+        let mut counters = self.lock();
+        let before = std::mem::replace(&mut counters.slots, slots);
+        counters.queue = queue;
+        counters.tell(None);
+        self.release(counters);
+        self.shared.room.add_permits(slots.saturating_sub(before).into());
+        let fewer = before.saturating_sub(slots);
+        if fewer > 0 {
+            // It waits its turn among the calls, so all permits that become free are its own before the next call starts.
+            let room = self.room();
+            tokio::spawn(async move {
+                let given_back = room.acquire_many_owned(fewer.into()).await;
+                given_back.expect("the slots are never closed").forget();
+            });
+        }
     }
 
     /// A call has come. Its token counts as seen even if there is no room for it, because it *has* arrived.
@@ -214,9 +251,9 @@ impl Load {
         let mut counters = self.lock();
         counters.advance(now);
         let token = counters.see(token);
-        if counters.in_flight >= u32::from(self.shared.slots).saturating_add(self.shared.queue) {
+        if counters.in_flight >= u32::from(counters.slots).saturating_add(counters.queue) {
             counters.refuse(token);
-            let retry_after = counters.retry_after(self.shared.slots, self.shared.queue);
+            let retry_after = counters.retry_after();
             self.release(counters);
             return Err(Full { retry_after });
         }
@@ -432,6 +469,30 @@ mod tests {
         assert_eq!(tallies.session, TokenTally { seen: 1, done: 1 });
         drop(inside);
         assert!(load.arrive(None, now).is_ok());
+    }
+
+    #[tokio::test]
+    async fn slots_and_queue_can_change_while_calls_run() {
+        let load = load(2, 0);
+        let take = || load.room().acquire_owned();
+        let (first, second) = (take().await.unwrap(), take().await.unwrap());
+        let now = Instant::now();
+        let _inside = [load.arrive(None, now).unwrap(), load.arrive(None, now).unwrap()];
+        assert!(load.arrive(None, now).is_err());
+        load.resize(1, 2);
+        assert_eq!((load.slots(), load.queue()), (1, 2));
+        assert!(load.arrive(None, now).is_ok());
+        tokio::task::yield_now().await;
+        // One slot of two has to go: the first that becomes free.
+        let third = tokio::spawn(take());
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished());
+        drop(second);
+        let _third = third.await.unwrap().unwrap();
+        assert_eq!(load.room().available_permits(), 0);
+        load.resize(4, 2);
+        assert_eq!(load.room().available_permits(), 3);
     }
 
     #[tokio::test]

@@ -7,5 +7,5 @@ use clap::Parser as _;
 use lb_worker::daemon::{self, Arguments};
 
 fn main() -> ExitCode {
-    daemon::run(Arguments::parse())
+    daemon::run(&Arguments::parse())
 }

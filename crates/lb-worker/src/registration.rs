@@ -133,7 +133,7 @@ impl Keeper {
         let (channel, address) = dial::dial(place, registrar.source).await?;
         let link = link::open(registrar, key, channel, address).await?;
         info!(
-            balancer = %link.balancer(), %address, number = %link.number(),
+            event = "registered", balancer = %link.balancer(), %address, number = %link.number(),
             "registered with a balancer"
         );
         self.backoff.reset();
@@ -145,16 +145,33 @@ impl Keeper {
     fn pause(&mut self, error: &LinkError) -> Duration {
         let LinkError::Refused { code, reason, retry_after } = error else {
             self.tell_once(error, || {
-                warn!(error = describe(error), "no registration with a balancer, trying on");
+                warn!(
+                    event = "registration_lost",
+                    error = describe(error),
+                    "no registration with a balancer, trying on"
+                );
             });
             return self.backoff.next(fastrand::f64());
         };
         if retry_after.is_zero() {
-            self.tell_once(error, || error!(?code, reason, "a balancer refuses this worker"));
+            self.tell_once(error, || {
+                error!(
+                    event = "registration_refused",
+                    ?code,
+                    reason,
+                    "a balancer refuses this worker"
+                );
+            });
             return REFUSED_RETRY;
         }
         self.tell_once(error, || {
-            warn!(?code, reason, ?retry_after, "a balancer refuses this worker for now");
+            warn!(
+                event = "registration_deferred",
+                ?code,
+                reason,
+                ?retry_after,
+                "a balancer refuses this worker for now"
+            );
         });
         (*retry_after).min(REFUSED_RETRY_MOST)
     }

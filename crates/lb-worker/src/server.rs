@@ -18,9 +18,9 @@ use crate::{drain::idle, layer::LoadLayer, load::Load};
 
 /// A client that vanished without a word is noticed within twice this time, and its calls are cancelled.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// Calls at once on one connection, at least. Always above slots and queue, so that a client is told that the
-/// worker is full instead of waiting unseen in its own HTTP/2 layer.
-const STREAMS_LEAST: u32 = 1024;
+/// Calls at once on one connection. Above the most that slots and queue can be, so that a client is told that the worker
+/// is full instead of waiting unseen in its own HTTP/2 layer. What is inside is bounded by slots and queue, not by this.
+const STREAMS: u32 = 200_000;
 /// When no call is left, connections get this long to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -50,12 +50,10 @@ impl GrpcServer {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let layer = LoadLayer::new(load.clone());
         let stop = CancellationToken::new();
-        let streams =
-            u32::from(load.slots()).saturating_add(load.queue()).saturating_add(STREAMS_LEAST);
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .max_concurrent_streams(streams)
+            .max_concurrent_streams(STREAMS)
             .layer(layer.clone())
             .serve_with_incoming_shutdown(
                 routes.prepare(),

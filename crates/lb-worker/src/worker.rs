@@ -13,7 +13,7 @@ use lb_proto::v1;
 
 use crate::{
     balancers::{self, Source},
-    builder::Builder,
+    builder::{BuildError, Builder},
     drain::drain,
     load::Load,
     presence, probes,
@@ -41,6 +41,37 @@ struct Profile {
     settings: Settings,
     load: Load,
     ready: watch::Sender<bool>,
+    drain_timeout: watch::Sender<Duration>,
+}
+
+/// Changes a worker while it serves.
+#[derive(Debug, Clone)]
+pub struct Control {
+    load: Load,
+    drain_timeout: watch::Sender<Duration>,
+}
+
+impl Control {
+    /// Puts slots, queue and drain timeout of `wanted` in force; everything else needs a new worker. Balancers hear of it
+    /// with the next report.
+    ///
+    /// # Errors
+    /// The first setting that is not valid; then nothing has changed.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn apply(&self, wanted: &Builder) -> Result<(), BuildError> {
+        let settings = wanted.settings()?;
+        let (slots, queue) = wanted.limits()?;
+        self.load.resize(slots, queue);
+        self.drain_timeout.send_replace(settings.drain_timeout);
+        Ok(())
+    }
+
+    /// How long a stop may take before the calls that are left are cut.
+    pub fn drain_timeout(&self) -> Duration {
+        *self.drain_timeout.borrow()
+    }
 }
 
 /// What the builder has found to be sound.
@@ -84,7 +115,9 @@ impl Worker {
         address: SocketAddr,
         load: Load,
     ) -> Self {
-        let profile = Profile { id, address, settings, load, ready: watch::Sender::new(false) };
+        let drain_timeout = watch::Sender::new(settings.drain_timeout);
+        let ready = watch::Sender::new(false);
+        let profile = Profile { id, address, settings, load, ready, drain_timeout };
         Self { profile, listener }
     }
 
@@ -96,6 +129,12 @@ impl Worker {
     /// Where it listens, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.profile.address
+    }
+
+    /// For changes while it serves.
+    pub fn control(&self) -> Control {
+        let Profile { load, drain_timeout, .. } = &self.profile;
+        Control { load: load.clone(), drain_timeout: drain_timeout.clone() }
     }
 
     /// Its counters, which live on after it has stopped.
@@ -148,7 +187,7 @@ impl Worker {
         if let Some(discovery) = discovery {
             discovery.shutdown().await;
         }
-        info!(worker = %profile.id, "stopped");
+        info!(event = "stopped", worker = %profile.id, "stopped");
         Ok(())
     }
 }
@@ -210,7 +249,7 @@ impl Profile {
             () = shutdown.cancelled() => return Ok(None),
         };
         info!(
-            worker = %self.id, address = %self.address, slots = self.load.slots(),
+            event = "worker_ready", worker = %self.id, address = %self.address, slots = self.load.slots(),
             queue = self.load.queue(), "ready"
         );
         self.ready.send_replace(true);
@@ -225,14 +264,17 @@ impl Profile {
         registrations: AbortOnDropHandle<()>,
         server: GrpcServer,
     ) {
-        let deadline = Instant::now() + self.settings.drain_timeout.min(LONGEST_DRAIN);
+        let drain_timeout = *self.drain_timeout.borrow();
+        let deadline = Instant::now() + drain_timeout.min(LONGEST_DRAIN);
         drain(registrar, deadline).await;
         registrar.leave.cancel();
         let _ = registrations.await;
         let cut = server.stop(deadline).await;
         if cut > 0 {
             warn!(
-                calls = cut, drain_timeout = ?self.settings.drain_timeout,
+                event = "calls_cut",
+                calls = cut,
+                ?drain_timeout,
                 "the time to drain is over, calls were cut"
             );
         }

@@ -1,11 +1,14 @@
 //! Chores of this repository: `cargo xtask test` runs everything that must hold before a change lands.
 
 mod bench;
+mod lab;
+mod package;
+mod repo;
 mod test;
 mod tidy;
 mod tools;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -27,12 +30,29 @@ enum Chore {
     },
     /// What a pick and a whole call cost on the wire, and what proxies in their place would
     Bench(bench::Options),
+    /// Write the manual pages
+    Man {
+        /// Where to
+        #[arg(default_value = "target/man")]
+        folder: PathBuf,
+    },
+    /// Write the completions of bash, zsh and fish
+    Completions {
+        /// Where to
+        #[arg(default_value = "target/completions")]
+        folder: PathBuf,
+    },
+    /// Build the Debian packages and a signed apt repository of them, in target/repo
+    Repo(repo::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { tiers } => test::run(&tiers),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Man { folder } => package::man(&folder),
+        Chore::Completions { folder } => package::completions(&folder),
+        Chore::Repo(arguments) => repo::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

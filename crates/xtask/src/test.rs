@@ -1,5 +1,7 @@
 //! The test tiers, cheapest first.
 
+mod packages;
+
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -20,9 +22,11 @@ pub(crate) enum Tier {
     Tidy,
     /// Unit, property and integration tests, over real sockets and real processes
     Code,
+    /// The packages, installed by apt on booted hosts of Debian: needs root
+    Packages,
 }
 
-const ALL: [Tier; 4] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code];
+const ALL: [Tier; 5] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Packages];
 
 /// Runs these tiers, all of them if none is named.
 ///
@@ -36,6 +40,7 @@ pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
             Tier::Lint => lint()?,
             Tier::Tidy => tidy::check()?,
             Tier::Code => code()?,
+            Tier::Packages => packages::run()?,
         }
     }
     Ok(())

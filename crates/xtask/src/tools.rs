@@ -79,6 +79,34 @@ pub(crate) fn python(folder: &str, requirements: &str, module: &str) -> anyhow::
 /// When nobody takes it.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     write!(io::stdout(), "{text}").context("cannot write to the standard output")
+/// Makes sure that programs are there: installs the Debian packages of those that are not.
+///
+/// # Errors
+/// When one is missing and cannot be installed; names it.
+pub(crate) fn need(programs: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<_> = programs.iter().filter(|(program, _)| !is_installed(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    let names: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+    let install = || {
+        let mut install = command("apt-get", &["install", "--yes", "--no-install-recommends"]);
+        install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive").stdout(io::stderr());
+        run(install)
+    };
+    // The lists of packages may be old, or not there yet.
+    install()
+        .or_else(|_| run(command("apt-get", &["--quiet", "update"])).and_then(|()| install()))
+        .with_context(|| format!("{} must be installed", names.join(", ")))
+}
+
+/// Whether a program is on the path, or where only root has it on the path.
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders =
+        env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
+    folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
 /// Tells the developer something.

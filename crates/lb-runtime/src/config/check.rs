@@ -1,62 +1,59 @@
-//! Types of values, measured by the built-in defaults.
-//!
-//! The `config` crate converts freely: 2.7 becomes 3 and `true` becomes 1. In the file of a daemon
-//! that is a mistake to be told about, so each layer is compared with the defaults before the merge.
+//! Which keys there are and of which type, measured by the defaults and examples.
 
 use toml::{Table, Value};
 
 use super::{
     ConfigError,
-    error::quote,
+    error::{quote, unknown_key},
+    key::Key,
     layer::{Layer, Origin},
 };
 
-/// Finds the first value that has another type than the default of its key.
-pub(super) fn types(layer: &Layer, defaults: &Table) -> Result<(), ConfigError> {
-    table(&layer.table, defaults, "", &layer.origin)
+/// Finds the first key that there is not, or value that has another type than it should.
+pub(super) fn layer(layer: &Layer, shape: &Table) -> Result<(), ConfigError> {
+    table(&layer.table, shape, &Key::default(), &layer.origin)
 }
 
-fn table(
-    found: &Table,
-    defaults: &Table,
-    prefix: &str,
-    origin: &Origin,
-) -> Result<(), ConfigError> {
+fn table(found: &Table, shape: &Table, prefix: &Key, origin: &Origin) -> Result<(), ConfigError> {
+    // A table without defaults takes any keys.
+    if shape.is_empty() && !prefix.is_empty() {
+        return Ok(());
+    }
     for (name, value) in found {
-        let Some(default) = defaults.get(name) else { continue };
-        let key = format!("{prefix}{name}");
-        match (value, default) {
-            (Value::Table(value), Value::Table(default)) => {
-                table(value, default, &format!("{key}."), origin)?;
+        let key = prefix.child(name);
+        match (value, shape.get(name)) {
+            (_, None) => return Err(unknown_key(&key, shape, &origin.describe(&key))),
+            (Value::Table(value), Some(Value::Table(shape))) => table(value, shape, &key, origin)?,
+            (Value::Integer(_), Some(Value::Float(_))) => {}
+            (_, Some(expected)) if value.same_type(expected) => {}
+            (_, Some(expected)) => {
+                return Err(wrong_type(&key, &origin.describe(&key), expected, value));
             }
-            (Value::Integer(_), Value::Float(_)) => {}
-            _ if value.same_type(default) => {}
-            _ => return Err(wrong_type(&key, &origin.describe(&key), default, value)),
         }
     }
     Ok(())
 }
 
-/// Reads a variable as the type of its key's default.
+/// Reads a variable as the type that its key has.
 pub(super) fn from_text(
     text: &str,
-    default: Option<&Value>,
-    key: &str,
+    expected: Option<&Value>,
+    key: &Key,
     variable: &str,
 ) -> Result<Value, ConfigError> {
     let as_text = || Value::String(text.to_owned());
-    let parsed = match default {
+    let parsed = match expected {
         Some(Value::Boolean(_)) => boolean(text).map(Value::Boolean),
         Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
         Some(Value::Float(_)) => text.parse().ok().map(Value::Float),
         Some(Value::Array(_)) => Some(list(text)),
         _ => Some(as_text()),
     };
-    match (parsed, default) {
+    match (parsed, expected) {
         (Some(value), _) => Ok(value),
-        (None, Some(default)) => {
+        (None, Some(expected)) => {
             let origin = format!("the environment variable {variable}");
-            Err(wrong_type(key, &origin, default, &as_text()))
+            Err(wrong_type(key, &origin, expected, &as_text()))
         }
         (None, None) => Ok(as_text()),
     }
@@ -76,13 +73,13 @@ fn list(text: &str) -> Value {
     Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
 }
 
-fn wrong_type(key: &str, origin: &str, expected: &Value, found: &Value) -> ConfigError {
+fn wrong_type(key: &Key, origin: &str, expected: &Value, found: &Value) -> ConfigError {
     let value = match found {
         Value::Table(_) | Value::Array(_) => String::new(),
         scalar => format!(" {}", quote(&scalar.to_string())),
     };
     ConfigError::WrongType {
-        key: key.to_owned(),
+        key: key.to_string(),
         origin: origin.to_owned(),
         expected: type_name(expected).to_owned(),
         found: format!("{}{value}", type_name(found)),

@@ -2,7 +2,12 @@
 
 use std::{io, path::PathBuf};
 
-use super::layer::{Layer, origin_of};
+use toml::Table;
+
+use super::{
+    key::Key,
+    layer::{Layer, origin_of},
+};
 
 /// A configuration that cannot be used. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +33,14 @@ pub enum ConfigError {
         message: String,
     },
     /// A key that nobody reads.
-    #[error("unknown key `{key}` in {origin}{hint}")]
+    #[error("unknown key `{key}` in {origin}: expected {expected}")]
     UnknownKey {
         /// The key with its tables, joined by dots.
         key: String,
         /// The file, variable or command line.
         origin: String,
-        /// Nothing, or `; ` and what was expected.
-        hint: String,
+        /// The keys that there are.
+        expected: String,
     },
     /// A value of the wrong type.
     #[error("key `{key}` in {origin}: expected {expected}, found {found}")]
@@ -73,46 +78,55 @@ pub enum ConfigError {
 /// How much of a value an error repeats, in characters.
 const QUOTE_LIMIT: usize = 80;
 
-/// Names a key that nobody reads.
-pub(super) fn unknown_key(key: &str, hint: &str, layers: &[Layer]) -> ConfigError {
-    let origin = origin_of(key, layers).unwrap_or_else(|| "the configuration".to_owned());
-    ConfigError::UnknownKey { key: key.to_owned(), origin, hint: hint.to_owned() }
+/// Names a key that nobody reads, and those that there are beside it.
+pub(super) fn unknown_key(key: &Key, known: &Table, origin: &str) -> ConfigError {
+    let mut names: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
+    names.sort();
+    let last = names.pop().unwrap_or_default();
+    let expected = if names.is_empty() { last } else { format!("{} or {last}", names.join(", ")) };
+    ConfigError::UnknownKey { key: quote(&key.to_string()), origin: origin.to_owned(), expected }
 }
 
-/// Turns what the merge or the deserialisation said into an error with key and origin.
-pub(super) fn explain(error: config::ConfigError, layers: &[Layer]) -> ConfigError {
-    use config::ConfigError as Merge;
-    match error {
-        Merge::NotFound(key) => ConfigError::Missing(key),
-        Merge::Type { unexpected, expected, key: Some(key), .. } => ConfigError::WrongType {
-            origin: origin_of(&key, layers).unwrap_or_else(|| "the configuration".to_owned()),
-            expected: expected.to_owned(),
-            found: quote(&unexpected.to_string().replace('`', "")),
-            key,
-        },
-        Merge::At { error, key: Some(key), .. } => refused(&key, &error.to_string(), layers),
-        other => refused("", &other.to_string(), layers),
-    }
-}
-
-/// `message` is serde's. Where the type denies unknown fields itself, it names the field, and `key`
-/// is the table that holds it.
-fn refused(key: &str, message: &str, layers: &[Layer]) -> ConfigError {
-    let field = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-    if let Some((field, rest)) = field {
-        let key = if key.is_empty() { field.to_owned() } else { format!("{key}.{field}") };
-        return unknown_key(&key, &rest.replacen(", expected", "; expected", 1), layers);
-    }
-    if let Some(field) = message.strip_prefix("missing field `") {
-        let field = field.trim_end_matches('`');
-        let dot = if key.is_empty() { "" } else { "." };
-        return ConfigError::Missing(format!("{key}{dot}{field}"));
-    }
+/// Names a value that is not acceptable, and the place it came from.
+pub(super) fn invalid(key: &Key, message: &str, layers: &[Layer]) -> ConfigError {
     match origin_of(key, layers) {
         Some(origin) => {
-            ConfigError::Invalid { key: key.to_owned(), origin, message: one_line(message) }
+            ConfigError::Invalid { key: key.to_string(), origin, message: one_line(message) }
         }
         None => ConfigError::Other(one_line(message)),
+    }
+}
+
+/// Turns what deserialisation said into an error with key and origin.
+pub(super) fn explain(
+    error: &serde_path_to_error::Error<toml::de::Error>,
+    layers: &[Layer],
+) -> ConfigError {
+    let key = Key::of(error.path());
+    let message = error.inner().message();
+    if let Some(field) = message.strip_prefix("missing field `") {
+        return ConfigError::Missing(key.child(field.trim_end_matches('`')).to_string());
+    }
+    let mismatch = ["invalid type: ", "invalid value: "]
+        .iter()
+        .find_map(|prefix| message.strip_prefix(prefix)?.rsplit_once(", expected "));
+    match mismatch {
+        Some((found, expected)) => {
+            let found = quote(&found.replace('`', ""));
+            invalid(&key, &format!("expected {}, found {found}", plain(expected)), layers)
+        }
+        None => invalid(&key, message, layers),
+    }
+}
+
+/// What serde expects, in words.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u16" => "an integer from 0 to 65535",
+        "u32" => "an integer from 0 to 4294967295",
+        "u64" | "usize" => "an integer of at least 0",
+        "a string" => "text",
+        other => other,
     }
 }
 

@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use toml::{Table, Value};
+use toml::Table;
 
-use super::{ConfigError, FileChoice, check, error::one_line};
+use super::{ConfigError, FileChoice, check, error::one_line, key::Key};
 
 /// What every daemon's variables may also be called.
 const COMMON_VARIABLES: [(&str, &str); 3] =
@@ -31,20 +31,18 @@ pub(super) enum Origin {
     Defaults,
     File(PathBuf),
     /// Name of the variable for each key.
-    Environment(BTreeMap<String, String>),
+    Environment(BTreeMap<Key, String>),
     CommandLine,
 }
 
 impl Origin {
     /// Names the place for the reader of an error.
-    pub(super) fn describe(&self, key: &str) -> String {
+    pub(super) fn describe(&self, key: &Key) -> String {
         match self {
             Self::Defaults => "the built-in defaults".to_owned(),
             Self::File(path) => path.display().to_string(),
             Self::Environment(variables) => {
-                let below = format!("{key}.");
-                let names = |candidate: &str| candidate == key || candidate.starts_with(&below);
-                let found = variables.iter().find(|(candidate, _)| names(candidate));
+                let found = variables.iter().find(|(candidate, _)| key.holds(candidate));
                 found.map_or("the environment".to_owned(), |(_, name)| {
                     format!("the environment variable {name}")
                 })
@@ -54,20 +52,10 @@ impl Origin {
     }
 }
 
-/// The place where `key` has its value from: the topmost layer that has it. A key may end in an
-/// index (`list[2]`).
-pub(super) fn origin_of(key: &str, layers: &[Layer]) -> Option<String> {
-    let plain = key.split('[').next().unwrap_or_default();
-    let layer = layers.iter().rev().find(|layer| find(&layer.table, plain).is_some())?;
-    Some(layer.origin.describe(plain))
-}
-
-/// The value of a key with dots.
-pub(super) fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    match key.split_once('.') {
-        None => table.get(key),
-        Some((first, rest)) => find(table.get(first)?.as_table()?, rest),
-    }
+/// The place where `key` has its value from: the topmost layer that has it.
+pub(super) fn origin_of(key: &Key, layers: &[Layer]) -> Option<String> {
+    let layer = layers.iter().rev().find(|layer| key.find(&layer.table).is_some())?;
+    Some(layer.origin.describe(key))
 }
 
 impl Layer {
@@ -93,17 +81,17 @@ impl Layer {
     }
 
     /// Collects the variables that begin with `prefix`, and the common ones below them. A value
-    /// takes the type of the default; where there is none it stays text.
+    /// takes the type of its key in `shape`; where there is none it stays text.
     pub(super) fn environment(
         prefix: &str,
         variables: &[(String, String)],
-        defaults: &Table,
+        shape: &Table,
     ) -> Result<Self, ConfigError> {
         let mut table = Table::new();
         let mut names = BTreeMap::new();
         for (key, name, text) in ordered(prefix, variables) {
-            let value = check::from_text(text, find(defaults, &key), &key, name)?;
-            insert(&mut table, &key, value);
+            let value = check::from_text(text, key.find(shape), &key, name)?;
+            key.insert(&mut table, value);
             names.insert(key, name.to_owned());
         }
         Ok(Self { table, origin: Origin::Environment(names) })
@@ -112,13 +100,13 @@ impl Layer {
 
 /// Key, variable and value of all variables that matter, the common ones first so that a daemon's
 /// own overrule them, and in one order whatever the process was given.
-fn ordered<'a>(prefix: &str, variables: &'a [(String, String)]) -> Vec<(String, &'a str, &'a str)> {
+fn ordered<'a>(prefix: &str, variables: &'a [(String, String)]) -> Vec<(Key, &'a str, &'a str)> {
     let mut found = Vec::new();
     for (name, text) in variables.iter().filter(|(_, text)| !text.is_empty()) {
         if let Some((_, key)) = COMMON_VARIABLES.iter().find(|(common, _)| common == name) {
-            found.push((0, (*key).to_owned(), name.as_str(), text.as_str()));
+            found.push((0, Key::dotted(key), name.as_str(), text.as_str()));
         } else if let Some(rest) = name.strip_prefix(prefix).filter(|rest| *rest != FILE_VARIABLE) {
-            let key = rest.to_ascii_lowercase().replace(TABLE_SEPARATOR, ".");
+            let key = rest.to_ascii_lowercase().split(TABLE_SEPARATOR).map(str::to_owned).collect();
             found.push((1, key, name.as_str(), text.as_str()));
         }
     }
@@ -126,26 +114,12 @@ fn ordered<'a>(prefix: &str, variables: &'a [(String, String)]) -> Vec<(String, 
     found.into_iter().map(|(_, key, name, text)| (key, name, text)).collect()
 }
 
-fn insert(table: &mut Table, key: &str, value: Value) {
-    let Some((first, rest)) = key.split_once('.') else {
-        table.insert(key.to_owned(), value);
-        return;
-    };
-    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
-    if !inner.is_table() {
-        *inner = Value::Table(Table::new());
-    }
-    if let Value::Table(inner) = inner {
-        insert(inner, rest, value);
-    }
-}
-
 fn syntax_error(text: &str, origin: &Origin, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map_or(text.len(), |span| span.start.min(text.len()));
     let before = text.get(..start).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |index| index + 1);
     ConfigError::Syntax {
-        origin: origin.describe(""),
+        origin: origin.describe(&Key::default()),
         line: before.matches('\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
         message: one_line(error.message()),

@@ -49,9 +49,12 @@ impl TryFrom<String> for Policy {
     }
 }
 
+const EXAMPLES: &str = "slots = 1\npolicy = \"rr\"\n";
+
 fn sources() -> Sources<'static> {
     Sources {
         embedded: DEFAULTS,
+        examples: EXAMPLES,
         file: FileChoice::None,
         environment: Vec::new(),
         environment_prefix: "LB_SERVER_",
@@ -64,7 +67,7 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn from_environment(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-    load(Sources { environment: variables(pairs), ..sources() })
+    load(Sources { environment: variables(pairs), ..sources() }).map(|loaded| loaded.value)
 }
 
 /// Writes a file and loads it; the directory's name is taken out of the message.
@@ -74,6 +77,7 @@ fn from_file<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     fs::write(&path, text).unwrap();
     let prefix = format!("{}/", directory.path().display());
     load(Sources { file: FileChoice::Required(path), ..sources() })
+        .map(|loaded| loaded.value)
         .map_err(|error| error.to_string().replace(&prefix, ""))
 }
 
@@ -83,7 +87,7 @@ fn message(text: &str) -> String {
 
 #[test]
 fn defaults_are_enough() {
-    let settings: Settings = load(sources()).unwrap();
+    let settings: Settings = load(sources()).unwrap().value;
     assert_eq!((settings.listen.as_str(), settings.log.as_str()), (":0", "info"));
     assert_eq!(settings.services, ["compute"]);
     assert!(!settings.local && settings.slots.is_none() && settings.policy.is_none());
@@ -101,7 +105,8 @@ fn each_layer_overrules_the_one_below() {
         overrides: flags,
         ..sources()
     })
-    .unwrap();
+    .unwrap()
+    .value;
     assert_eq!(settings.listen, "file");
     assert_eq!(settings.cluster, "variable");
     assert_eq!(settings.log, "flag");
@@ -154,7 +159,7 @@ fn flags_that_were_not_given_say_nothing() {
         cluster: Option<String>,
     }
     let flags = overrides(&Flags { listen: None, cluster: Some("flag".into()) }).unwrap();
-    let settings: Settings = load(Sources { overrides: flags, ..sources() }).unwrap();
+    let settings: Settings = load(Sources { overrides: flags, ..sources() }).unwrap().value;
     assert_eq!((settings.listen.as_str(), settings.cluster.as_str()), (":0", "flag"));
 }
 
@@ -191,47 +196,45 @@ fn malformed_toml_names_file_and_line() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_place() {
-    assert_eq!(message("listn = \":1\""), "unknown key `listn` in lb-server.toml");
+    assert_eq!(
+        message("listn = \":1\""),
+        "unknown key `listn` in lb-server.toml: expected `cluster`, `limits`, `listen`, `local`, \
+         `log`, `policy`, `ratio`, `services` or `slots`"
+    );
     let text = message("[limits]\nsesions = 3");
-    assert_eq!(text, "unknown key `limits.sesions` in lb-server.toml");
+    assert_eq!(text, "unknown key `limits.sesions` in lb-server.toml: expected `sessions`");
     let error = from_environment(&[("LB_SERVER_LIMITS__SESIONS", "3")]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "unknown key `limits.sesions` in the environment variable LB_SERVER_LIMITS__SESIONS"
+        "unknown key `limits.sesions` in the environment variable LB_SERVER_LIMITS__SESIONS: \
+         expected `sessions`"
     );
     let overrides = Table::from_iter([("colour".to_owned(), "red".into())]);
-    let error = load::<Settings>(Sources { overrides, ..sources() }).unwrap_err();
-    assert_eq!(error.to_string(), "unknown key `colour` in the command line");
+    let error = load::<Settings>(Sources { overrides, ..sources() }).unwrap_err().to_string();
+    assert!(error.starts_with("unknown key `colour` in the command line: expected"), "{error}");
 }
 
 #[test]
-fn a_type_that_denies_unknown_fields_says_the_same_and_more() {
+fn a_table_without_defaults_takes_any_keys() {
     #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Strict {
-        #[expect(dead_code, reason = "only its name is read")]
-        limits: StrictLimits,
+    struct Labelled {
+        labels: std::collections::BTreeMap<String, String>,
     }
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct StrictLimits {
-        #[expect(dead_code, reason = "only its name is read")]
-        sessions: u32,
-    }
-    let embedded = "[limits]\nsessions = 1\n";
-    let strict = |environment: &[(&str, &str)]| {
-        let environment = variables(environment);
-        load::<Strict>(Sources { embedded, environment, ..sources() }).unwrap_err().to_string()
+    let read = |text: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.toml");
+        fs::write(&path, text).unwrap();
+        let embedded = "[labels]\n";
+        load::<Labelled>(Sources { embedded, file: FileChoice::Required(path), ..sources() })
     };
-    assert_eq!(
-        strict(&[("LB_SERVER_LISTN", "x")]),
-        "unknown key `listn` in the environment variable LB_SERVER_LISTN; expected `limits`"
-    );
-    assert_eq!(
-        strict(&[("LB_SERVER_LIMITS__X", "x")]),
-        "unknown key `limits.x` in the environment variable LB_SERVER_LIMITS__X; \
-         expected `sessions`"
-    );
+    assert!(read("").unwrap().value.labels.is_empty());
+    let labels =
+        read("[labels]\nGpu = \"a\"\n\"kernel.org/arch\" = \"x.y\"\n").unwrap().value.labels;
+    assert_eq!(labels.get("Gpu").map(String::as_str), Some("a"));
+    assert_eq!(labels.get("kernel.org/arch").map(String::as_str), Some("x.y"));
+    let error = read("[labels]\n\"a.b\" = 4\n").unwrap_err().to_string();
+    assert!(error.starts_with("key `labels.\"a.b\"` in "), "{error}");
+    assert!(error.ends_with("x.toml: expected text, found integer 4"), "{error}");
 }
 
 #[test]
@@ -276,17 +279,62 @@ fn a_wrong_type_names_key_place_expected_and_found() {
 }
 
 #[test]
-fn keys_without_a_default_are_checked_by_their_type() {
-    let text = message("slots = \"many\"");
-    assert_eq!(text, "key `slots` in lb-server.toml: expected an integer, found string \"many\"");
-    let text = message("slots = 70000");
-    assert!(text.starts_with("key `slots` in lb-server.toml: expected an unsigned"), "{text}");
-    assert!(text.contains("16 bit integer, found 64-bit unsigned integer 70000"), "{text}");
-    let text = message("slots = -1");
-    assert!(text.contains("key `slots` in lb-server.toml: expected an unsigned"), "{text}");
-    assert!(message("[limits]\nsessions = -1").contains("`limits.sessions`"));
+fn keys_without_a_default_are_checked_by_their_example() {
+    for (text, found) in
+        [("\"many\"", "text \"many\""), ("\"4\"", "text \"4\""), ("1.5", "a number 1.5")]
+    {
+        let expected = format!("key `slots` in lb-server.toml: expected an integer, found {found}");
+        assert_eq!(message(&format!("slots = {text}")), expected);
+    }
     let long = "x".repeat(10_000);
     assert!(message(&format!("slots = \"{long}\"")).len() < 300);
+}
+
+#[test]
+fn integers_out_of_range_name_the_range() {
+    let expected =
+        "key `slots` in lb-server.toml: expected an integer from 0 to 65535, found integer";
+    assert_eq!(message("slots = 70000"), format!("{expected} 70000"));
+    assert_eq!(message("slots = -1"), format!("{expected} -1"));
+    assert!(message("[limits]\nsessions = -1").starts_with("key `limits.sessions` in lb-server"));
+}
+
+#[test]
+fn what_only_the_daemon_can_judge_is_named_with_its_place() {
+    let loaded: Loaded<Settings> =
+        load(Sources { environment: variables(&[("LB_LOG", "loud")]), ..sources() }).unwrap();
+    assert_eq!(
+        loaded.refuse("log", "too loud").to_string(),
+        "key `log` in the environment variable LB_LOG: too loud"
+    );
+    assert_eq!(
+        loaded.refuse("limits.sessions", "too many").to_string(),
+        "key `limits.sessions` in the built-in defaults: too many"
+    );
+}
+
+#[test]
+fn a_reload_says_what_is_in_force_and_what_needs_a_restart() {
+    let read = |pairs: &[(&str, &str)]| -> Loaded<Settings> {
+        load(Sources { environment: variables(pairs), ..sources() }).unwrap()
+    };
+    let mut running = Running::new(&read(&[]), &["log", "limits", "slots"]);
+    assert_eq!(running.adopt(&read(&[])), Changes::default());
+    let other = read(&[
+        ("LB_LOG", "debug"),
+        ("LB_SERVER_LIMITS__SESSIONS", "7"),
+        ("LB_SERVER_SLOTS", "2"),
+        ("LB_SERVER_LISTEN", ":9"),
+    ]);
+    let changes = running.adopt(&other);
+    assert_eq!(changes.applied, ["limits.sessions = 7", "log = \"debug\"", "slots = 2"]);
+    assert_eq!(changes.restart, ["listen"]);
+    // What was applied is in force; what needs a restart still does.
+    let changes = running.adopt(&other);
+    assert_eq!((changes.applied.len(), changes.restart), (0, vec!["listen".to_owned()]));
+    let changes = running.adopt(&read(&[("LB_LOG", "debug")]));
+    assert_eq!(changes.applied, ["limits.sessions = 100", "slots not set"]);
+    assert!(changes.restart.is_empty());
 }
 
 #[test]

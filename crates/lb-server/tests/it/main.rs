@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
+mod daemon;
 mod picks;
 mod registration;
 mod sessions;

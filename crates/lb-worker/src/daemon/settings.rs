@@ -5,13 +5,18 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use serde::{Deserialize, Serializer};
 
 use lb_discovery::Scope;
-use lb_runtime::config::{self, ConfigError, FileChoice, Sources};
+use lb_runtime::{
+    config::{self, ConfigError, FileChoice, Loaded, Sources},
+    logging,
+};
 
 use super::Arguments;
 use crate::{Builder, compute::Slowdown};
 
 /// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
 const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
+/// What the defaults do not have, since it has no default.
+const EXAMPLES: &str = "id = \"worker-1\"\nslots = 4\nqueue = 16\n";
 const ENVIRONMENT_PREFIX: &str = "LB_WORKER_";
 
 /// The configuration as written.
@@ -24,28 +29,33 @@ pub(super) struct Raw {
     services: Vec<String>,
     slots: Option<u32>,
     queue: Option<u32>,
-    // An empty list or table is lost when layers are merged.
-    #[serde(default)]
     balancers: Vec<String>,
     zone: String,
     drain_timeout_s: u32,
     pub(super) slowdown: Slowdown,
     local: bool,
     pub(super) log: String,
-    #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
 impl Raw {
-    /// Reads all layers.
-    pub(super) fn load(arguments: &Arguments, file: FileChoice) -> Result<Self, ConfigError> {
-        config::load(Sources {
+    /// Reads all layers, and checks every value.
+    pub(super) fn load(
+        arguments: &Arguments,
+        file: FileChoice,
+    ) -> Result<Loaded<Self>, ConfigError> {
+        let loaded: Loaded<Self> = config::load(Sources {
             embedded: DEFAULTS,
+            examples: EXAMPLES,
             file,
             environment: config::process_environment(),
             environment_prefix: ENVIRONMENT_PREFIX,
             overrides: config::overrides(arguments)?,
-        })
+        })?;
+        let raw = &loaded.value;
+        logging::check(&raw.log).map_err(|error| loaded.refuse("log", error))?;
+        raw.builder().check().map_err(|error| loaded.refuse(error.setting(), error))?;
+        Ok(loaded)
     }
 
     pub(super) fn builder(&self) -> Builder {
@@ -105,7 +115,7 @@ mod tests {
 
     fn load(arguments: &[&str]) -> Result<Raw, ConfigError> {
         let arguments = Arguments::parse_from(["lb-worker"].iter().chain(arguments));
-        Raw::load(&arguments, FileChoice::None)
+        Raw::load(&arguments, FileChoice::None).map(|loaded| loaded.value)
     }
 
     #[test]
@@ -114,7 +124,6 @@ mod tests {
         assert_eq!((raw.listen.as_str(), raw.drain_timeout_s), (":0", 90));
         assert_eq!(raw.services, ["lb.v1.Compute"]);
         assert!(raw.id.is_none() && raw.slots.is_none() && raw.queue.is_none());
-        raw.builder().check().unwrap();
     }
 
     #[test]
@@ -145,6 +154,8 @@ mod tests {
             "gpu=a100",
             "--label",
             "x=y=z",
+            "--label",
+            "a.b/c=d.e",
             "--drain-timeout",
             "5",
             "--slowdown",
@@ -162,17 +173,29 @@ mod tests {
         );
         assert_eq!((raw.services.len(), raw.balancers.len(), raw.local), (2, 2, true));
         assert_eq!(raw.labels.get("x").map(String::as_str), Some("y=z"));
-        raw.builder().check().unwrap();
+        assert_eq!(raw.labels.get("a.b/c").map(String::as_str), Some("d.e"));
     }
 
     #[test]
     fn bad_values_are_named() {
-        let mistake = |arguments: &[&str]| {
-            load(arguments).unwrap().builder().check().unwrap_err().to_string()
-        };
-        assert_eq!(mistake(&["--slots", "0"]), "slots is 0: expected 1 to 65535");
-        assert!(mistake(&["--service", "no service"]).starts_with("service name \"no service\""));
-        assert!(mistake(&["--lb", "nowhere"]).starts_with("balancer address \"nowhere\""));
+        let long = "x".repeat(64);
+        for (flag, value, key, problem) in [
+            ("--slots", "0", "slots", "slots is 0: expected 1 to 65535"),
+            ("--queue", "100001", "queue", "queue is 100001: expected 0 to 100000"),
+            ("--id", "No", "id", "worker id \"No\" is not valid"),
+            ("--cluster", "A B", "cluster", "cluster name \"A B\" is not valid"),
+            ("--service", "no service", "services", "service name \"no service\""),
+            ("--lb", "nowhere", "balancers", "balancer address \"nowhere\""),
+            ("--listen", "here", "listen", "cannot listen on \"here\""),
+            ("--zone", &long, "zone", "zone \"xxx"),
+            ("--label", &format!("{long}=1"), "labels", "label key \"xxx"),
+            ("--slowdown", "0", "slowdown", "slowdown is 0: expected 0.1 to 100"),
+            ("--log", "loud", "log", "log filter \"loud\" is not valid"),
+        ] {
+            let error = load(&[flag, value]).unwrap_err().to_string();
+            let expected = format!("key `{key}` in the command line: {problem}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
         let wrong = Arguments::try_parse_from(["lb-worker", "--label", "gpu"]).unwrap_err();
         assert!(wrong.to_string().contains("expected NAME=VALUE"), "{wrong}");
     }

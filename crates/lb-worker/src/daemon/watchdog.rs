@@ -24,7 +24,7 @@ pub(super) async fn feed(listening_on: SocketAddr) {
         if answers(&mut client, every).await {
             service::feed_watchdog();
         } else {
-            warn!("this worker does not answer its own health check");
+            warn!(event = "unresponsive", "this worker does not answer its own health check");
         }
     }
 }

@@ -220,7 +220,7 @@ fn obey_order(wanted: v1::WorkerState, balancer: &BalancerId, registrar: &Regist
         }
     };
     if registrar.state.order(wanted) {
-        info!(%balancer, state = ?wanted, "an operator changed the state of this worker");
+        info!(event = "state_ordered", %balancer, state = ?wanted, "an operator changed the state of this worker");
     }
 }
 

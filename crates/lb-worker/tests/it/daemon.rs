@@ -3,10 +3,11 @@
 use std::{
     fs,
     net::TcpListener,
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt as _, net::UnixDatagram, time::timeout};
 
 use lb_proto::v1::{Echo, WorkerState, compute_client::ComputeClient, task::Kind};
 
@@ -40,19 +41,20 @@ fn a_port_in_use_is_one_clear_line() {
 
 #[test]
 fn bad_settings_are_one_clear_line() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--slots", "0"], "slots is 0: expected 1 to 65535"),
         (&["--cluster", "A B"], "cluster name \"A B\" is not valid: expected"),
         (&["--listen", "somewhere"], "cannot listen on"),
         (&["--listen", "0.0.0.0:0"], "confined to this machine"),
         (&["--slowdown", "0"], "slowdown is 0: expected 0.1 to 100"),
+        (&["--slots", "0", "--check-config"], "key `slots` in the command line: slots is 0"),
         (&["--log", "loud"], "log filter \"loud\" is not valid"),
     ];
     for (arguments, expected) in cases {
         let (code, text) = run(&[arguments, &["--lb", "127.0.0.1:1"]].concat());
         assert_eq!(code, Some(78), "{arguments:?}: {text}");
-        let last = text.lines().last().unwrap();
-        assert!(last.starts_with("lb-worker: error: ") && last.contains(expected), "{text}");
+        assert!(text.starts_with("lb-worker: error: ") && text.contains(expected), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 }
 
@@ -104,4 +106,75 @@ async fn sigterm_drains_and_ends_well() {
     drop(stream);
     let status = timeout(PATIENCE, process.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+/// The next message of a daemon to its service manager.
+async fn message(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 4096];
+    let length = timeout(PATIENCE, manager.recv(&mut buffer)).await.expect("it says nothing");
+    String::from_utf8(buffer[..length.unwrap()].to_vec()).unwrap()
+}
+
+fn kill(process: &tokio::process::Child, signal: &str) {
+    let id = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_reload_applies_what_can_change_and_names_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let inside = |name: &str| directory.path().join(name);
+    let manager = UnixDatagram::bind(inside("notify")).unwrap();
+    let file = inside("worker.toml");
+    let write = |file: &Path, text: &str| fs::write(file, text).unwrap();
+    write(&file, "id = \"r1\"\nslots = 2\n");
+    let mut registry = FakeRegistry::start().await;
+    let mut process = tokio::process::Command::from(command());
+    process.env("NOTIFY_SOCKET", inside("notify")).env("LB_WORKER_CONFIG", &file);
+    process.args(["--lb", &registry.address.to_string()]).stderr(Stdio::piped());
+    let mut process = process.kill_on_drop(true).spawn().unwrap();
+    let mut stream = registry.accept(1, 60_000).await;
+    stream.report_where(|report| report.slots == 2).await;
+    let ready = message(&manager).await;
+    let status = ready.strip_prefix("READY=1\nSTATUS=").unwrap_or_else(|| panic!("{ready}"));
+    assert!(status.starts_with("worker r1 on 127.0.0.1:"), "{status}");
+
+    write(
+        &file,
+        "id = \"r2\"\nslots = 3\nqueue = 0\ndrain_timeout_s = 7\n[labels]\n\"a.b\" = \"c\"\n",
+    );
+    kill(&process, "-HUP");
+    stream.report_where(|report| report.slots == 3).await;
+    assert!(message(&manager).await.starts_with("RELOADING=1\n"));
+    let expected = format!(
+        "READY=1\nSTATUS={}; a restart is needed for id, labels.\"a.b\"\n",
+        status.trim_end()
+    );
+    assert_eq!(message(&manager).await, expected);
+
+    write(&file, "slots = 1\nqueue = 100001\n");
+    kill(&process, "-HUP");
+    assert!(message(&manager).await.starts_with("RELOADING=1\n"));
+    let expected = format!(
+        "READY=1\nSTATUS={}; the configuration is not valid: key `queue` in {}: queue is 100001: \
+         expected 0 to 100000\n",
+        status.trim_end(),
+        file.display()
+    );
+    assert_eq!(message(&manager).await, expected);
+
+    kill(&process, "-TERM");
+    // What the drain may take now, and some more.
+    assert_eq!(message(&manager).await, "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n");
+    let draining = stream.report_where(|report| report.state() == WorkerState::Draining).await;
+    assert_eq!(draining.slots, 3);
+    stream.acknowledge_drain(0, 0, 1000).await;
+    stream.goodbye().await;
+    drop(stream);
+    let mut text = String::new();
+    process.stderr.take().unwrap().read_to_string(&mut text).await.unwrap();
+    assert_eq!(process.wait().await.unwrap().code(), Some(0));
+    let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(lines("applied=\"drain_timeout_s = 7, queue = 0, slots = 3\""), 1, "{text}");
+    assert_eq!((lines("ERROR"), lines("keys=")), (1, 1), "{text}");
 }

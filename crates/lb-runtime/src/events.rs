@@ -1,0 +1,353 @@
+//! Every kind of event that an operator may want to search for, count or be told about.
+//!
+//! An event is written with its name in the field `event`:
+//! `info!(event = "worker_left", %worker, "worker left")`. In the journal that is `LB_EVENT=worker_left`, with a
+//! `MESSAGE_ID` of its own, by which `journalctl -x` finds the explanation in the catalog. The catalogs
+//! (`systemd/*.catalog`) and the lists in the manual pages are made from this table; tests compare them, and in debug
+//! builds each event that is written is compared as well.
+
+use std::fmt::Write as _;
+
+use tracing::Level;
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy)]
+pub struct Event {
+    /// What it is called: `LB_EVENT` in the journal.
+    pub name: &'static str,
+    /// The daemons that write it, each with its `MESSAGE_ID` in the journal: 128 bits as 32 hexadecimal digits, never
+    /// given to anything else. Each daemon has its own, because two catalogs must not explain the same one.
+    pub message_ids: &'static [(&'static str, &'static str)],
+    /// Its level.
+    pub level: Level,
+    /// Its fields besides `event`; in the journal each is upper case and begins with `LB_`.
+    pub fields: &'static [&'static str],
+    /// What happened, in one line.
+    pub subject: &'static str,
+    /// What that means and what to do. `@LB_WORKER@` stands for the value of a field.
+    pub text: &'static str,
+}
+
+const SERVER: &str = "lb-server";
+const WORKER: &str = "lb-worker";
+
+/// All kinds.
+pub const ALL: [Event; 27] = [
+    Event {
+        name: "stopping",
+        message_ids: &[
+            (SERVER, "22860e1253184e17b049361bdafedd56"),
+            (WORKER, "ac4c617b4e084f7ca44c041d8adca726"),
+        ],
+        level: Level::INFO,
+        fields: &["signal"],
+        subject: "The daemon stops",
+        text: "It was told to stop by signal number @LB_SIGNAL@, usually by systemctl. A worker \
+               finishes the calls that it has first, a balancer ends its streams. The same signal \
+               once more ends it at once.",
+    },
+    Event {
+        name: "reloaded",
+        message_ids: &[
+            (SERVER, "4da73147e03141cfb9c5a94b4ff74fb0"),
+            (WORKER, "b1ccf139952948b8ae843412f1e2f1db"),
+        ],
+        level: Level::INFO,
+        fields: &["applied"],
+        subject: "The configuration was read again",
+        text: "In force from now on: @LB_APPLIED@. Calls and connections are not disturbed.",
+    },
+    Event {
+        name: "restart_needed",
+        message_ids: &[
+            (SERVER, "dc23380cfebd4ee1951e5e95fce1e8b3"),
+            (WORKER, "72877a9deb854ddaad6a6afb58163e9b"),
+        ],
+        level: Level::INFO,
+        fields: &["keys"],
+        subject: "Some changes of the configuration need a restart",
+        text: "These keys have new values that take effect when the daemon is started again: \
+               @LB_KEYS@. A restart of lb-server refuses no client; a \
+               restart of lb-worker drains first.",
+    },
+    Event {
+        name: "reload_refused",
+        message_ids: &[
+            (SERVER, "8077c34c6281481aab0fbac24d0699a0"),
+            (WORKER, "711c6feaef0d4f5cb601c2fb3b887352"),
+        ],
+        level: Level::ERROR,
+        fields: &["error"],
+        subject: "The configuration is not valid and nothing was changed",
+        text: "The daemon goes on with what it had, and would not start again with the files as \
+               they are: @LB_ERROR@. Correct them, check them with the flag --check-config, and \
+               reload.",
+    },
+    Event {
+        name: "configuration_refused",
+        message_ids: &[
+            (SERVER, "cd44cb5507334b5bb7415e37b4c6dd6e"),
+            (WORKER, "01c8bef1a72448c49e981202542fd2e2"),
+        ],
+        level: Level::ERROR,
+        fields: &["code"],
+        subject: "The configuration is not valid and the daemon did not start",
+        text: "The message names the key, the file or variable it is in, and what was expected. \
+               The unit is not started again by itself (exit status 78), because trying again is \
+               useless. Correct the file, check it with the flag --check-config, and start the \
+               unit.",
+    },
+    Event {
+        name: "failed",
+        message_ids: &[
+            (SERVER, "9c42721171b246ddaf42a15e557ceceb"),
+            (WORKER, "9269ee2132c84ecb9d2233dea9103d69"),
+        ],
+        level: Level::ERROR,
+        fields: &["code"],
+        subject: "The daemon ended because of an error",
+        text: "The message says why. systemd starts the unit again. Exit status @LB_CODE@: 69, \
+               something it needs is not there, such as a free port or a network that carries \
+               multicast; 70, a defect of the program.",
+    },
+    Event {
+        name: "balancer_ready",
+        message_ids: &[(SERVER, "42631a3449df4a49973e37bb6da914c5")],
+        level: Level::INFO,
+        fields: &["balancer", "address", "cluster", "policy"],
+        subject: "The balancer serves",
+        text: "Balancer @LB_BALANCER@ listens on @LB_ADDRESS@, is announced by DNS-SD and picks \
+               by @LB_POLICY@. Its id is new at each start.",
+    },
+    Event {
+        name: "worker_joined",
+        message_ids: &[(SERVER, "c69cd027c56348639d51d176631385dd")],
+        level: Level::INFO,
+        fields: &["worker", "address", "slots"],
+        subject: "A worker registered",
+        text: "Worker @LB_WORKER@ is called at @LB_ADDRESS@. It gets calls after its first load \
+               report.",
+    },
+    Event {
+        name: "worker_serving",
+        message_ids: &[(SERVER, "d88add48105a4b7f8c5762e1c3d589b2")],
+        level: Level::INFO,
+        fields: &["worker"],
+        subject: "A worker takes calls",
+        text: "Worker @LB_WORKER@ is in rotation.",
+    },
+    Event {
+        name: "worker_draining",
+        message_ids: &[(SERVER, "f698af96ae214215a280ab21c009d600")],
+        level: Level::INFO,
+        fields: &["worker"],
+        subject: "A worker takes no more calls",
+        text: "Worker @LB_WORKER@ is about to stop, or an operator has taken it out with \"lbctl \
+               drain\". It finishes what it has.",
+    },
+    Event {
+        name: "worker_left",
+        message_ids: &[(SERVER, "7db33a2f52ab4c35b440da9e8afd9942")],
+        level: Level::INFO,
+        fields: &["worker"],
+        subject: "A worker left in order",
+        text: "Worker @LB_WORKER@ has said goodbye. No call of it was lost.",
+    },
+    Event {
+        name: "worker_lost",
+        message_ids: &[(SERVER, "952d3c958caf44adbf46146ff2c71b2b")],
+        level: Level::WARN,
+        fields: &["worker", "cause"],
+        subject: "A worker was lost",
+        text: "Worker @LB_WORKER@ is out of rotation: @LB_CAUSE@. Calls that it was running may \
+               have failed. Look whether its process and its machine live; it registers again by \
+               itself.",
+    },
+    Event {
+        name: "worker_refused",
+        message_ids: &[(SERVER, "35844615fa574e9493bdd18ab8cfb869")],
+        level: Level::WARN,
+        fields: &["worker", "cause"],
+        subject: "A worker was not let in",
+        text: "Worker @LB_WORKER@ cannot register: @LB_CAUSE@. Two workers must not have the same \
+               id; one that was cloned with its disk has the id of the other in \
+               /var/lib/lb-worker: remove it there.",
+    },
+    Event {
+        name: "policy_changed",
+        message_ids: &[(SERVER, "55c2a92d7bbc4e7aabe016748e55d3ab")],
+        level: Level::INFO,
+        fields: &["policy"],
+        subject: "Another policy is in force",
+        text: "Workers are picked by @LB_POLICY@ from now on, by \"lbctl policy\" or a reload.",
+    },
+    Event {
+        name: "worker_ready",
+        message_ids: &[(WORKER, "ebc6b37fdd744d30aea3b476acbf8496")],
+        level: Level::INFO,
+        fields: &["worker", "address", "slots", "queue"],
+        subject: "The worker serves",
+        text: "Worker @LB_WORKER@ listens on @LB_ADDRESS@ and is announced by DNS-SD. It runs \
+               @LB_SLOTS@ calls at once and lets @LB_QUEUE@ more wait.",
+    },
+    Event {
+        name: "registered",
+        message_ids: &[(WORKER, "16ec5e422f734e53ac9e24f49cf8cfaf")],
+        level: Level::INFO,
+        fields: &["balancer", "address", "number"],
+        subject: "The worker is registered with a balancer",
+        text: "Balancer @LB_BALANCER@ at @LB_ADDRESS@ gives calls to this worker.",
+    },
+    Event {
+        name: "registration_lost",
+        message_ids: &[(WORKER, "fe4ec712854149f092a4a32dc1e04725")],
+        level: Level::WARN,
+        fields: &["error"],
+        subject: "There is no registration with a balancer",
+        text: "The worker goes on trying, at most every two seconds, and serves other balancers \
+               meanwhile: @LB_ERROR@.",
+    },
+    Event {
+        name: "registration_refused",
+        message_ids: &[(WORKER, "334b1393645440888f1b1eecf442775c")],
+        level: Level::ERROR,
+        fields: &["code", "reason"],
+        subject: "A balancer refuses this worker",
+        text: "It says: @LB_REASON@. Somebody must change something; the worker asks again every \
+               30 seconds.",
+    },
+    Event {
+        name: "registration_deferred",
+        message_ids: &[(WORKER, "e48c70944648466e9ea1ad88a8cb3906")],
+        level: Level::WARN,
+        fields: &["code", "reason", "retry_after"],
+        subject: "A balancer refuses this worker for now",
+        text: "It says: @LB_REASON@. The worker asks again after the time that the balancer \
+               named.",
+    },
+    Event {
+        name: "balancer_found",
+        message_ids: &[(WORKER, "474863bf9bc84c40b18ccdba0b658884")],
+        level: Level::INFO,
+        fields: &["balancer"],
+        subject: "A balancer was found",
+        text: "Balancer @LB_BALANCER@ is announced on the network; the worker registers with it.",
+    },
+    Event {
+        name: "balancer_gone",
+        message_ids: &[(WORKER, "f28aba2eaaaa4613990cda8d7abb01f3")],
+        level: Level::INFO,
+        fields: &["balancer"],
+        subject: "A balancer is not announced any more",
+        text: "Balancer @LB_BALANCER@ has withdrawn its announcement. The worker goes on dialling \
+               it for ten minutes.",
+    },
+    Event {
+        name: "state_ordered",
+        message_ids: &[(WORKER, "d9e5029bad01442284b696ce10a7f252")],
+        level: Level::INFO,
+        fields: &["balancer", "state"],
+        subject: "An operator changed the state of this worker",
+        text: "By \"lbctl drain\" or \"lbctl undrain\", through balancer @LB_BALANCER@. It is \
+               now: @LB_STATE@.",
+    },
+    Event {
+        name: "draining",
+        message_ids: &[(WORKER, "b5dee470eb3840dcb4fa8078ebd3b4d4")],
+        level: Level::INFO,
+        fields: &["in_flight", "balancers"],
+        subject: "The worker drains",
+        text: "It has @LB_IN_FLIGHT@ calls and has told @LB_BALANCERS@ balancers to send no more. \
+               It ends when the last call has, at the latest after drain_timeout_s.",
+    },
+    Event {
+        name: "calls_cut",
+        message_ids: &[(WORKER, "ce2ee53a66e846488761caacaf1ded41")],
+        level: Level::WARN,
+        fields: &["calls", "drain_timeout"],
+        subject: "Calls were cut at the end of a drain",
+        text: "@LB_CALLS@ calls were still running after @LB_DRAIN_TIMEOUT@ and got UNAVAILABLE. \
+               Raise drain_timeout_s if calls may take that long.",
+    },
+    Event {
+        name: "stopped",
+        message_ids: &[(WORKER, "ea446e4a841942f489a6bea65e1fa7d2")],
+        level: Level::INFO,
+        fields: &["worker"],
+        subject: "The worker has stopped",
+        text: "Worker @LB_WORKER@ has drained and said goodbye.",
+    },
+    Event {
+        name: "unresponsive",
+        message_ids: &[(WORKER, "fde77369d68743d498ab7b621a228613")],
+        level: Level::WARN,
+        fields: &[],
+        subject: "The worker does not answer its own health check",
+        text: "If it stays so, the watchdog of systemd starts the worker again. Tasks that take \
+               all the processor time there is are one cause: use fewer slots.",
+    },
+    Event {
+        name: "id_not_kept",
+        message_ids: &[(WORKER, "68c8615bf91140e9bbb5c130c701954c")],
+        level: Level::WARN,
+        fields: &["file", "error"],
+        subject: "The id of this worker cannot be kept",
+        text: "The file @LB_FILE@ cannot be read or written: @LB_ERROR@. Balancers take this \
+               worker for a new one after each start, and learn its speed anew.",
+    },
+];
+
+impl Event {
+    /// Its `MESSAGE_ID` when this daemon writes it.
+    pub fn message_id(&self, daemon: &str) -> Option<&'static str> {
+        let found = self.message_ids.iter().find(|(writer, _)| *writer == daemon);
+        found.map(|(_, message_id)| *message_id)
+    }
+}
+
+/// The kinds that this daemon writes.
+pub fn of(daemon: &str) -> impl Iterator<Item = &'static Event> {
+    ALL.iter().filter(move |event| event.message_id(daemon).is_some())
+}
+
+/// The kind with this name.
+pub fn named(name: &str) -> Option<&'static Event> {
+    ALL.iter().find(|event| event.name == name)
+}
+
+/// The message catalog of one daemon, in the format of systemd.
+pub fn catalog(daemon: &str) -> String {
+    let mut text = format!(
+        "# What `journalctl -x` says about the events of {daemon}. Made from crates/lb-runtime/src/events.rs.\n"
+    );
+    for event in &ALL {
+        let Some(message_id) = event.message_id(daemon) else { continue };
+        let Event { subject, text: body, .. } = event;
+        write!(
+            text,
+            "\n-- {message_id}\nSubject: {subject}\nDefined-By: {daemon}\n\
+             Documentation: man:{daemon}(8)\n\n{}\n",
+            wrapped(body)
+        )
+        .expect("a string takes everything");
+    }
+    text
+}
+
+/// Longest line of a catalog, in characters.
+const WIDTH: usize = 78;
+
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        if length > 0 {
+            let fits = length + 1 + word.len() <= WIDTH;
+            lines.push(if fits { ' ' } else { '\n' });
+            length = if fits { length + 1 } else { 0 };
+        }
+        lines.push_str(word);
+        length += word.len();
+    }
+    lines
+}

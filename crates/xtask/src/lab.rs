@@ -1,0 +1,171 @@
+//! A lab: hosts with a real systemd, each in a container, on one network that leads nowhere else.
+//!
+//! It needs root and nothing of the machine's own systemd. All of it lives in a network namespace of its own, with a
+//! bridge; hosts are overlays over an [`Image`]. Namespaces and mounts belong to processes that the kernel ends with
+//! this one, so nothing stays, however it ends; only the lab's folder and cgroups could, and the next lab removes those.
+
+mod cgroup;
+mod host;
+mod image;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::tools::{self, command, output};
+
+pub(crate) use self::{
+    host::{Host, SHARED},
+    image::{Image, release},
+};
+
+/// Where the folders of labs lie. Not under `target`, which may itself be an overlay: those do not nest.
+const LABS: &str = "/var/tmp/lb-lab";
+/// The bridge's own address. Hosts get those above it; they exist in the lab only.
+const BRIDGE: &str = "10.90.0.1/24";
+/// How often a condition is looked at while it is awaited.
+const POLL: Duration = Duration::from_millis(50);
+/// A namespace is made in milliseconds; this is a busy machine.
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A network and the hosts on it. Dropping it ends them all.
+pub(crate) struct Lab {
+    /// A process that does nothing but keep the network namespace.
+    keeper: Child,
+    folder: PathBuf,
+    hosts: usize,
+}
+
+impl Lab {
+    /// Makes the network.
+    ///
+    /// # Errors
+    /// When this machine does not allow it, or a program is missing.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        tools::need(&[("systemd-nspawn", "systemd-container"), ("ip", "iproute2")])?;
+        remove_leftovers()?;
+        let mut keeper = tied("unshare");
+        keeper.args(["--net", "--", "sleep", "infinity"]);
+        let keeper = keeper.spawn().context("cannot start unshare")?;
+        let folder = Path::new(LABS).join(process::id().to_string());
+        fs::create_dir_all(&folder)?;
+        let lab = Self { keeper, folder, hosts: 0 };
+        lab.await_namespace()?;
+        for line in [
+            "link set lo up",
+            // Without somebody who asks who listens, a snooping bridge forgets the groups of multicast DNS.
+            "link add br0 type bridge mcast_snooping 0",
+            &format!("address add {BRIDGE} dev br0"),
+            "link set br0 up",
+        ] {
+            let words: Vec<_> = line.split(' ').collect();
+            output(lab.inside("ip", &words))?;
+        }
+        Ok(lab)
+    }
+
+    /// Boots a host and waits until it is up.
+    ///
+    /// # Errors
+    /// When it does not come up; says what its console shows.
+    pub(crate) fn boot(&mut self, image: &Image, shared: &Path) -> anyhow::Result<Host> {
+        self.hosts += 1;
+        Host::boot(self, image, self.hosts, shared)
+    }
+
+    /// A program in the lab's network, but otherwise on this machine.
+    pub(crate) fn inside(&self, program: &str, arguments: &[&str]) -> Command {
+        // Not `ip netns exec`, which mounts another /sys and so hides the cgroups.
+        let mut inside = tied("nsenter");
+        inside.arg(format!("--net=/proc/{}/ns/net", self.keeper.id())).arg("--").arg(program);
+        inside.args(arguments);
+        inside
+    }
+
+    /// The lab's own address, as hosts see it.
+    pub(crate) fn address() -> &'static str {
+        BRIDGE.split('/').next().unwrap_or(BRIDGE)
+    }
+
+    /// A folder for files that are gone with the lab.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn await_namespace(&self) -> anyhow::Result<()> {
+        let ours = fs::read_link("/proc/self/ns/net")?;
+        let path = format!("/proc/{}/ns/net", self.keeper.id());
+        wait_until("the network namespace", NAMESPACE_TIMEOUT, || {
+            Ok(fs::read_link(&path).is_ok_and(|theirs| theirs != ours))
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Hosts hold the namespace too; they are dropped before, as they borrow nothing of it but its name.
+        drop(self.keeper.kill());
+        drop(self.keeper.wait());
+        drop(cgroup::remove(process::id()));
+        drop(fs::remove_dir_all(&self.folder));
+        // Other labs may be running.
+        drop(fs::remove_dir(LABS));
+    }
+}
+
+/// Whether labs are possible here; the reason why not.
+pub(crate) fn obstacle() -> Option<String> {
+    let root = output(command("id", &["--user"])).is_ok_and(|user| user.trim() == "0");
+    let debian = Path::new("/etc/debian_version").exists();
+    match (root, debian) {
+        (false, _) => Some("needs root, to boot a host in a container".into()),
+        (_, false) => Some("needs Debian, to make the root of such a host".into()),
+        _ => None,
+    }
+}
+
+/// Waits for a condition.
+///
+/// # Errors
+/// When it does not hold in time, names it; an error of the condition itself.
+pub(crate) fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while !holds()? {
+        ensure!(started.elapsed() < limit, "waited {limit:?} for {what}");
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// A program that the kernel ends when this process ends.
+fn tied(program: &str) -> Command {
+    let mut tied = command("setpriv", &["--pdeathsig", "KILL", "--", program]);
+    tied.stdin(Stdio::null());
+    tied
+}
+
+/// Removes what labs of processes that were killed have left: folders and cgroups.
+fn remove_leftovers() -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir(LABS) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            cgroup::remove(pid)?;
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                bail!("cannot remove {}, of an older lab: {error}", entry.path().display());
+            }
+        }
+    }
+    Ok(())
+}
