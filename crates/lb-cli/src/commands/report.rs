@@ -106,7 +106,6 @@ fn missing(results: &Results) -> Vec<&'static str> {
     let others = [
         ("least_load_evidence", results.evidence.is_none()),
         ("interval_sweep", results.sweep.is_none()),
-        ("pick-wire", results.pick_wire.is_none()),
         ("wire", results.wire.is_none()),
     ];
     cases.chain(others.into_iter().filter_map(|(name, lacks)| lacks.then_some(name))).collect()

@@ -3,8 +3,8 @@
 //! Source: Wydrowski, Kleinberg, Rumble and Archer 2024, "Load is not what you should balance: Introducing Prequal". From a
 //! pool of [`POOL`] workers drawn at random, those with more calls per slot than 84 % of the pool (`Q_RIF`, [`COLD_PERCENT`]) are hot. Among the cold ones the
 //! lowest expected latency wins ([`super::delay`], where Prequal asks the worker); if all are hot, the fewest calls win (hot–cold lexicographic).
-//! On 100 workers of one slot at 90 % its p99 is 1.2, 1.4, 2.2 times an oracle's with a report every 0.1, 1, 10 service times (a
-//! prototype that probed: 2.2, 3.5, 4.5): the counts between reports are the balancer's own, and sixteen are looked at.
+//! On 100 workers of one slot at 90 % its p99 is 1.2, 1.4, 2.2 times an oracle's with a report every 0.1, 1, 10 service times: the counts
+//! between reports are the balancer's own, and sixteen are looked at.
 //! Weakness: it looks at a part of the fleet only, and pays for the pool with every pick. The latency must
 //! contain the wait: with the bare speed of a worker in its place, the fastest by a hair drew all calls until it was hot, and so
 //! made hot mean ever more.

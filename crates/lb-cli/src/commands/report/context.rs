@@ -8,7 +8,7 @@
 //! | `….POLICY.FIGURE` | the median over the repeats: times in µs, parts from 0 to 1 |
 //! | `….compare.ONE.OTHER.FIGURE` | `less`, `more` or `same`, see [`super::compare`] |
 //! | `measured`, `same_machine` | where, when and how each case was measured |
-//! | `evidence`, `pick_wire`, `wire` | other result files, as they are; `none` without |
+//! | `evidence`, `wire` | other result files, as they are; `none` without |
 //! | `sweep` | `loads`, one for each load with the worst of each rule, and `plots` |
 
 use serde_json::{Map, Value, json};
@@ -70,7 +70,6 @@ pub(super) fn context(results: &Results, form: &Form) -> Result<(Value, Files), 
         "same_machine": same_machine,
         "sweep": sweep,
         "evidence": results.evidence.as_ref().map(evidence_values),
-        "pick_wire": results.pick_wire,
         "wire": results.wire.as_ref().map(wire_values),
     });
     Ok((values, files))

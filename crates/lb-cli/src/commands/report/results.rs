@@ -25,8 +25,6 @@ pub(super) struct Results {
     pub(super) evidence: Option<Evidence>,
     /// Of the simulator: p99 by the time between reports.
     pub(super) sweep: Option<IntervalSweep>,
-    /// Of `lbctl bench pick`.
-    pub(super) pick_wire: Option<PickWire>,
     /// Of `cargo xtask bench`: whole calls by the way they are picked.
     pub(super) wire: Option<Wire>,
     /// What was not understood, or has no place in the document, and why.
@@ -74,20 +72,6 @@ pub(super) struct EvidenceRule {
     pub(super) rule: String,
     pub(super) p99_over_oracle: Option<f64>,
     pub(super) mean_over_oracle: Option<f64>,
-}
-
-/// The file that `lbctl bench pick --output json` writes, as far as it is shown.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct PickWire {
-    pub(super) ways: Vec<PickWay>,
-}
-
-/// One way to pick, against the first.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct PickWay {
-    pub(super) way: String,
-    pub(super) rate_ratio: f64,
-    pub(super) cpu_ratio: f64,
 }
 
 /// The file that `cargo xtask bench` writes, as far as it is shown.
@@ -157,8 +141,6 @@ impl Results {
             self.sweep = Some(only(self.sweep.is_some(), file)?);
         } else if json["targets"].is_array() {
             self.evidence = Some(only(self.evidence.is_some(), file)?);
-        } else if json["ways"].is_array() {
-            self.pick_wire = Some(only(self.pick_wire.is_some(), file)?);
         } else if json["bounds"].is_array() {
             self.wire = Some(only(self.wire.is_some(), file)?);
         } else {

@@ -116,10 +116,6 @@ fn wire(results: &mut Results, session: f64) {
         "rounds": 5, "bounds": [bound("local", 1.05), bound("session", session), bound("unary", 1.9)],
     });
     results.wire = Some(serde_json::from_value(wire).unwrap());
-    let way =
-        |way: &str, ratio: f64| json!({ "way": way, "rate_ratio": ratio, "cpu_ratio": ratio });
-    let ways = json!({ "ways": [way("unary, depth 1", 1.0), way("session, depth 64", 9.0)] });
-    results.pick_wire = Some(serde_json::from_value(ways).unwrap());
 }
 
 fn filled(results: &Results) -> String {
