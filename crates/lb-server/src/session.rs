@@ -15,10 +15,7 @@ use std::{
 
 use fastrand::Rng;
 use futures_util::Stream;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
@@ -39,6 +36,7 @@ use lb_proto::{
 
 use crate::{
     balancer::{affinity, check_affinity_key, check_exclude, has_labels},
+    limits::Place,
     owner::{Event, Handle, Outcomes},
     status::pick_status,
 };
@@ -63,7 +61,7 @@ pub(crate) struct Answers {
     telling: bool,
     /// The status has been given; nothing follows.
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Answers {
@@ -72,7 +70,7 @@ impl Answers {
         balancer: BalancerId,
         requests: Streaming<SessionRequest>,
         stop: CancellationToken,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let session = Session::new(owner, balancer);
         let stop = Box::pin(stop.cancelled_owned());
