@@ -90,7 +90,7 @@ pub const ALL: [Event; 27] = [
             (WORKER, "01c8bef1a72448c49e981202542fd2e2"),
         ],
         level: Level::ERROR,
-        fields: &["code"],
+        fields: &[],
         subject: "The configuration is not valid and the daemon did not start",
         text: "The message names the key, the file or variable it is in, and what was expected. \
                The unit is not started again by itself (exit status 78), because trying again is \
@@ -104,11 +104,11 @@ pub const ALL: [Event; 27] = [
             (WORKER, "9269ee2132c84ecb9d2233dea9103d69"),
         ],
         level: Level::ERROR,
-        fields: &["code"],
+        fields: &[],
         subject: "The daemon ended because of an error",
-        text: "The message says why. systemd starts the unit again. Exit status @LB_CODE@: 69, \
+        text: "The message says why. systemd starts the unit again. Of the exit statuses, 69 means that \
                something it needs is not there, such as a free port or a network that carries \
-               multicast; 70, a defect of the program.",
+               multicast; 70 is a defect of the program.",
     },
     Event {
         name: "balancer_ready",

@@ -103,9 +103,9 @@ pub(crate) fn last_words(identifier: &str, code: u8, text: &str) -> bool {
     let Some(Ok(journal)) = to_journal().then(|| Journal::new(identifier)) else { return false };
     tracing::subscriber::with_default(Registry::default().with(journal), || {
         if code == exit::CONFIG {
-            tracing::error!(event = "configuration_refused", code, "{text}");
+            tracing::error!(event = "configuration_refused", "{text}");
         } else {
-            tracing::error!(event = "failed", code, "{text}");
+            tracing::error!(event = "failed", "{text}");
         }
     });
     true

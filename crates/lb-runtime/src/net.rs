@@ -145,6 +145,12 @@ pub fn check(listen: &str) -> Result<(), BindError> {
     parse_port(listen, port).map(drop)
 }
 
+/// Whether `listen` names an address that no other machine can reach. A host name is taken to be another's.
+pub fn is_loopback(listen: &str) -> bool {
+    let host = split(listen).ok().flatten().map_or("", |(host, _)| host);
+    host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 impl BindError {
     /// Whether the text is at fault, and not the machine or another program.
     pub fn is_mistake(&self) -> bool {

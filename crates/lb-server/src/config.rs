@@ -67,6 +67,13 @@ impl Settings {
             }
         }
         logging::check(&raw.log).map_err(|error| loaded.refuse("log", error))?;
+        if !raw.local && net::is_loopback(&raw.listen) {
+            let problem = format!(
+                "nobody on the network can reach {:?}: expected another address, or local = true",
+                raw.listen
+            );
+            return Err(loaded.refuse("listen", problem));
+        }
         let listen = if raw.local { net::confine(&raw.listen) } else { Ok(raw.listen.clone()) };
         let listen = listen.and_then(|listen| net::check(&listen).map(|()| listen));
         Ok(Self {
@@ -111,6 +118,7 @@ mod tests {
             ("cluster = \"A B\"", "cluster", "cluster name \"A B\" is not valid"),
             ("listen = \"here\"", "listen", "cannot listen on \"here\""),
             ("listen = \"0.0.0.0:1\"\nlocal = true", "listen", "cannot listen on"),
+            ("listen = \"[::1]:1\"", "listen", "nobody on the network can reach \"[::1]:1\""),
             ("log = \"loud\"", "log", "log filter \"loud\" is not valid"),
             ("[limits]\nsessions = 0", "limits.sessions", "expected 1 to 1000000, found 0"),
             ("[limits]\nwatchers = 1000001", "limits.watchers", "expected 1 to 1000000"),

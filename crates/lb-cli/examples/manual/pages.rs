@@ -97,7 +97,8 @@ fn events(daemon: &str) -> String {
         "Each kind of event has a name in the field `LB_EVENT`, a `MESSAGE_ID` by which `journalctl -x` explains it, and its \
          values in fields of their own, so that `journalctl LB_WORKER=box-1` finds all that concerns one worker.",
     ));
-    for event in events::ALL.iter().filter(|event| event.daemons.contains(&daemon)) {
+    for event in events::of(daemon) {
+        let message_id = event.message_id(daemon).unwrap_or_default();
         let level = event.level.to_string().to_lowercase();
         roff.control("TP", []).text([bold(event.name), roman(format!(" ({level})"))]);
         roff.text([roman(format!("{}.", event.subject))]);
@@ -106,7 +107,7 @@ fn events(daemon: &str) -> String {
             let fields = fields.collect::<Vec<_>>().join(", ");
             roff.text([roman(format!("Fields: {fields}."))]);
         }
-        roff.text([roman(format!("MESSAGE_ID={}", event.message_id))]);
+        roff.text([roman(format!("MESSAGE_ID={message_id}"))]);
     }
     roff.render()
 }

@@ -151,3 +151,63 @@ impl Visit for Values {
         self.0.push((field.clone(), format!("{value:?}")));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::{layer::SubscriberExt as _, registry::Registry};
+
+    use super::*;
+
+    /// Keeps what would be written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<(String, String)>>>);
+
+    impl<S: Subscriber> Layer<S> for Written {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut values = Values::default();
+            event.record(&mut values);
+            values.with_full_message(event.metadata(), |event| {
+                let mut values = Values::default();
+                event.record(&mut values);
+                let named =
+                    values.0.into_iter().map(|(field, value)| (field.name().to_owned(), value));
+                self.0.lock().unwrap().extend(named);
+            });
+        }
+    }
+
+    fn written(write: impl FnOnce()) -> Vec<(String, String)> {
+        let layer = Written::default();
+        let kept = Arc::clone(&layer.0);
+        tracing::subscriber::with_default(Registry::default().with(layer), write);
+        kept.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn the_message_says_what_the_fields_say() {
+        let worker = "alpha";
+        let found = written(|| tracing::info!(event = "x", %worker, slots = 4, "worker joined"));
+        let expected = [
+            ("message", "worker joined: worker=alpha slots=4"),
+            ("event", "x"),
+            ("slots", "4"),
+            ("worker", "alpha"),
+        ];
+        let mut found: Vec<_> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
+        found[1..].sort_unstable();
+        assert_eq!(found, expected);
+        let found = written(|| tracing::info!("nothing else"));
+        assert_eq!(found, [("message".to_owned(), "nothing else".to_owned())]);
+    }
+
+    #[test]
+    #[should_panic(expected = "events::ALL says otherwise about worker_left")]
+    fn an_event_that_is_not_as_promised_is_a_defect() {
+        let subscriber = Registry::default().with(Promises);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(event = "worker_left", worker = "alpha", "worker left");
+        });
+    }
+}
