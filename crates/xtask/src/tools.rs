@@ -79,6 +79,8 @@ pub(crate) fn python(folder: &str, requirements: &str, module: &str) -> anyhow::
 /// When nobody takes it.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     write!(io::stdout(), "{text}").context("cannot write to the standard output")
+}
+
 /// Makes sure that programs are there: installs the Debian packages of those that are not.
 ///
 /// # Errors
