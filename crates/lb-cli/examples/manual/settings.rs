@@ -21,40 +21,31 @@ pub(crate) fn read(text: &str) -> File {
     let mut file = File::default();
     let mut comment = String::new();
     for line in text.lines() {
-        let entry = match line.strip_prefix('#').map(str::trim) {
-            Some(words) => match key(words) {
-                Some((name, value)) => (name, value, false),
-                None => {
-                    comment.push_str(if comment.is_empty() { "" } else { " " });
-                    comment.push_str(words);
-                    // An empty comment line ends a paragraph.
-                    if words.is_empty() {
-                        introduce(&mut file, &mut comment);
-                    }
-                    continue;
-                }
-            },
-            None => match key(line) {
-                Some((name, value)) => (name, value, true),
-                None => {
-                    let table = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-                    if let Some(name) = table {
-                        let text = std::mem::take(&mut comment);
-                        file.entries.push(Entry::Table { name: name.to_owned(), text });
-                    }
-                    introduce(&mut file, &mut comment);
-                    continue;
-                }
-            },
-        };
-        let (name, value, is_default) = entry;
-        let text = std::mem::take(&mut comment);
-        file.entries.push(Entry::Key {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            is_default,
-            text,
-        });
+        let commented = line.strip_prefix('#').map(str::trim);
+        if let Some((name, value)) = key(commented.unwrap_or(line)) {
+            let is_default = commented.is_none();
+            let text = std::mem::take(&mut comment);
+            file.entries.push(Entry::Key {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                is_default,
+                text,
+            });
+        } else if let Some(words) = commented {
+            comment.push_str(if comment.is_empty() { "" } else { " " });
+            comment.push_str(words);
+            // An empty comment line ends a paragraph.
+            if words.is_empty() {
+                introduce(&mut file, &mut comment);
+            }
+        } else {
+            let table = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            if let Some(name) = table {
+                let text = std::mem::take(&mut comment);
+                file.entries.push(Entry::Table { name: name.to_owned(), text });
+            }
+            introduce(&mut file, &mut comment);
+        }
     }
     file
 }
