@@ -188,10 +188,11 @@ mod tests {
     #[test]
     fn the_message_says_what_the_fields_say() {
         let worker = "alpha";
-        let found = written(|| tracing::info!(event = "x", %worker, slots = 4, "worker joined"));
+        let found =
+            written(|| tracing::info!(event = "stopped", %worker, slots = 4, "worker joined"));
         let expected = [
             ("message", "worker joined: worker=alpha slots=4"),
-            ("event", "x"),
+            ("event", "stopped"),
             ("slots", "4"),
             ("worker", "alpha"),
         ];
