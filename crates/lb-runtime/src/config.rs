@@ -19,6 +19,7 @@ mod check;
 mod error;
 mod key;
 mod layer;
+mod merge;
 mod running;
 
 use std::{env, fmt, path::PathBuf};
@@ -114,30 +115,19 @@ pub fn overrides(flags: &impl Serialize) -> Result<Table, ConfigError> {
 /// default or example, or one that `T` does not accept; a key without default that `T` needs and nobody set.
 pub fn load<T: DeserializeOwned>(sources: Sources<'_>) -> Result<Loaded<T>, ConfigError> {
     let defaults = Layer::parse(sources.embedded, Origin::Defaults)?;
-    let mut shape = defaults.table.clone();
-    merge(&mut shape, &Layer::parse(sources.examples, Origin::Defaults)?.table);
+    let examples = Layer::parse(sources.examples, Origin::Defaults)?;
+    let shape = merge::layers(&[defaults.clone(), examples])?;
     let mut layers = vec![defaults];
     layers.extend(Layer::read(&sources.file)?);
     layers.push(Layer::environment(sources.environment_prefix, &sources.environment, &shape)?);
     layers.push(Layer { table: sources.overrides, origin: Origin::CommandLine });
-    let mut table = Table::new();
     for layer in &layers {
         check::layer(layer, &shape)?;
-        merge(&mut table, &layer.table);
     }
+    let table = merge::layers(&layers)?;
     let value = serde_path_to_error::deserialize(Value::Table(table.clone()))
         .map_err(|error| error::explain(&error, &layers))?;
     Ok(Loaded { value, table, layers })
-}
-
-/// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced.
-fn merge(lower: &mut Table, upper: &Table) {
-    for (name, value) in upper {
-        match (lower.get_mut(name), value) {
-            (Some(Value::Table(lower)), Value::Table(upper)) => merge(lower, upper),
-            _ => drop(lower.insert(name.clone(), value.clone())),
-        }
-    }
 }
 
 #[cfg(test)]

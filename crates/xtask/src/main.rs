@@ -24,7 +24,7 @@ struct Arguments {
 enum Chore {
     /// Format, lints, rules of the house, and all tests
     Test {
-        /// Only these tiers, in this order; all of them by default
+        /// Only these tiers, in this order; by default all but `packages`
         #[arg(value_enum)]
         tiers: Vec<test::Tier>,
     },

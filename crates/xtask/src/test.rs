@@ -22,18 +22,19 @@ pub(crate) enum Tier {
     Tidy,
     /// Unit, property and integration tests, over real sockets and real processes
     Code,
-    /// The packages, installed by apt on booted hosts of Debian: needs root
+    /// The packages, installed by apt on booted hosts of Debian: needs root, and is run when it is named
     Packages,
 }
 
-const ALL: [Tier; 5] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Packages];
+/// What runs when no tier is named.
+const USUAL: [Tier; 4] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code];
 
-/// Runs these tiers, all of them if none is named.
+/// Runs these tiers, the usual ones if none is named.
 ///
 /// # Errors
 /// At the first tier that fails.
 pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
-    for tier in if tiers.is_empty() { &ALL } else { tiers } {
+    for tier in if tiers.is_empty() { &USUAL } else { tiers } {
         say(&format!("== {tier:?}"));
         match tier {
             Tier::Format => tools::run(cargo(&["fmt", "--all", "--check"]))?,

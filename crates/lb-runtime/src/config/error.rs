@@ -67,6 +67,9 @@ pub enum ConfigError {
     /// A key without a default that nobody set.
     #[error("key `{0}` is not set and has no default")]
     Missing(String),
+    /// The layers cannot be laid over one another.
+    #[error("cannot merge the layers of the configuration")]
+    Merge(#[source] config::ConfigError),
     /// Something is wrong that belongs to no single key.
     #[error("configuration: {0}")]
     Other(String),
