@@ -14,8 +14,10 @@ use crate::tools::{self, command, output, say};
 const CACHE: &str = "/var/cache/lb-lab";
 /// Grows with what is in a root, so that an old one is not taken for a new one.
 const GENERATION: u32 = 1;
-/// What a host has beside apt and what apt needs. Avahi is there to look at what we announce.
-const PACKAGES: &str = "systemd-sysv,dbus,iproute2,libnss-myhostname,avahi-daemon,avahi-utils";
+/// What a host has beside apt and what apt needs; hosts get nothing but our packages later, so their dependencies are
+/// among it. Avahi is there to look at what we announce.
+const PACKAGES: &str =
+    "systemd-sysv,dbus,procps,iproute2,libnss-myhostname,avahi-daemon,avahi-utils";
 
 /// The root of a Debian release.
 pub(crate) struct Image {
