@@ -153,6 +153,10 @@ impl Repository {
         ] {
             release.args(["-o", &format!("APT::FTPArchive::Release::{field}={value}")]);
         }
+        // apt takes the strongest hash that is there: one kind, then, and the lists are found by it.
+        for kind in ["MD5", "SHA1", "SHA512"] {
+            release.args(["-o", &format!("APT::FTPArchive::{kind}=false")]);
+        }
         release.args(["release", DIST]).current_dir(&self.folder);
         output(release)
     }
