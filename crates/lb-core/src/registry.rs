@@ -32,7 +32,7 @@ pub use status::{Standing, WorkerStatus};
 /// Most workers registered at once. Far above any LAN; it bounds memory, not ambition.
 pub const WORKER_LIMIT: usize = 100_000;
 
-/// Least time between two reports of a worker. At most fifty a second keep an estimate that is corrected by the
+/// Least time between two reports of a worker in the long run, see [`crate::allowance`]. At most fifty a second keep an estimate that is corrected by the
 /// balancer's own counts as good as exact, and cost a worker nothing.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 

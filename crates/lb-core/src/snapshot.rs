@@ -173,15 +173,12 @@ impl ServiceView {
             return Err(if nobody { PickError::NoWorker } else { PickError::NoneAllowed });
         };
         let load = self.roster.load(index);
-        let sequence = if self.picker.expects() {
-            let (sequence, calls) = load.counters.picked_and_expected(class, load.slots, wish.now);
-            self.picker.load_changed(index, load, calls);
-            sequence
+        let (sequence, calls) = if self.picker.expects() {
+            load.counters.picked_and_expected(class, load.slots, wish.now)
         } else {
-            let sequence = load.counters.picked(class, wish.now);
-            self.picker.load_changed(index, load, 0.0);
-            sequence
+            (load.counters.picked(class, wish.now), 0.0)
         };
+        self.picker.load_changed(index, load, calls);
         Ok(Pick { worker: &self.roster.workers[index], sequence, reason, index })
     }
 
