@@ -24,7 +24,7 @@ struct Arguments {
 enum Chore {
     /// Format, lints, rules of the house, and all tests
     Test {
-        /// Only these tiers, in this order; by default all but `packages`
+        /// Only these tiers, in this order; by default all
         #[arg(value_enum)]
         tiers: Vec<test::Tier>,
     },

@@ -22,12 +22,12 @@ pub(crate) enum Tier {
     Tidy,
     /// Unit, property and integration tests, over real sockets and real processes
     Code,
-    /// The packages, installed by apt on booted hosts of Debian: needs root, and is run when it is named
+    /// The packages, installed by apt on booted hosts of Debian; needs root
     Packages,
 }
 
 /// What runs when no tier is named.
-const USUAL: [Tier; 4] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code];
+const USUAL: [Tier; 5] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Packages];
 
 /// Runs these tiers, the usual ones if none is named.
 ///

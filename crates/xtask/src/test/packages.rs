@@ -30,6 +30,8 @@ const RELEASES: [&str; 2] = ["bookworm", "trixie"];
 const PACKAGES: [&str; 3] = ["lb-server", "lb-worker", "lb-client"];
 const OLD: &str = "0lb1";
 const NEW: &str = "0lb2";
+/// Where the balancer of the first host listens.
+const FIRST: &str = "10.90.0.11:7460";
 
 /// Runs the tier.
 ///
@@ -94,11 +96,21 @@ fn check_files(pool: &Path) -> anyhow::Result<()> {
         lint.arg(page?.path());
     }
     output(lint).context("mandoc has something to say of the manual pages")?;
+    check_completions(&root().join("target/package-files/completions"))?;
     let again = root().join("target/test-repo-again");
     package::put_together(&["lb-server"], OLD, &again, &package::epoch()?)?;
     let (first, second) = (file(pool, "lb-server", OLD)?, file(&again, "lb-server", OLD)?);
     ensure!(fs::read(first)? == fs::read(second)?, "lb-server differs when it is packaged again");
     Ok(fs::remove_dir_all(again)?)
+}
+
+/// Each shell can read its completions.
+fn check_completions(folder: &Path) -> anyhow::Result<()> {
+    tools::need(&[("bash", "bash"), ("zsh", "zsh"), ("fish", "fish")])?;
+    for (shell, file) in [("bash", "lbctl.bash"), ("zsh", "_lbctl"), ("fish", "lbctl.fish")] {
+        output(command(shell, &["-n", &folder.join(file).to_string_lossy()]))?;
+    }
+    Ok(())
 }
 
 /// The path of a package in a folder.
@@ -170,6 +182,8 @@ impl Hosts {
         fresh::install(self)?;
         fresh::find_each_other(self)?;
         fresh::is_confined(self)?;
+        fresh::completes(self)?;
+        fresh::refuses_what_is_not_signed(self)?;
         changes::reload(self)?;
         changes::under_load(self, lab)?;
         faults::hangs(self)?;

@@ -1,10 +1,10 @@
 //! What an operator does to running hosts: reload, restart, another version. No call may fail.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use anyhow::ensure;
 
-use super::{Hosts, NEW, OLD, fresh, load::Load};
+use super::{FIRST, Hosts, NEW, OLD, fresh, load::Load};
 use crate::{
     lab::{Host, Lab},
     tools::say,
@@ -38,7 +38,7 @@ pub(super) fn under_load(hosts: &Hosts, lab: &Lab) -> anyhow::Result<()> {
 
     say("- restarts under load: who connects meanwhile waits, workers drain");
     let load = Load::start(lab, first)?;
-    first.run("systemctl restart lb-server.service")?;
+    connect_through_a_restart(hosts)?;
     first.run("systemctl restart lb-workers.target lb-worker.service")?;
     first.wait_for(three, SOON)?;
     load.end(first)?;
@@ -59,6 +59,18 @@ pub(super) fn under_load(hosts: &Hosts, lab: &Lab) -> anyhow::Result<()> {
     }
     let now = first.run("lbctl workers --output json | grep '\"id\"' | sort")?;
     ensure!(now == workers, "workers have other ids than before:\n{now}\nbefore:\n{workers}");
+    Ok(())
+}
+
+/// Restarts the balancer while one program after another connects to it anew: none is refused.
+fn connect_through_a_restart(hosts: &Hosts) -> anyhow::Result<()> {
+    let until = "/tmp/restarted";
+    let script = format!("until test -e {until}; do lbctl --lb {FIRST} policy; done; rm {until}");
+    let mut connect = hosts.second.command(&script);
+    let mut connect = connect.stdout(Stdio::null()).spawn()?;
+    hosts.first.run("systemctl restart lb-server.service")?;
+    hosts.second.run(&format!("touch {until}"))?;
+    ensure!(connect.wait()?.success(), "who connected while lb-server restarted was refused");
     Ok(())
 }
 

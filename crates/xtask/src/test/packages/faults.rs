@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::{Hosts, NEW, OLD, changes::main_process, install};
+use super::{FIRST, Hosts, NEW, OLD, changes::main_process, install};
 use crate::tools::say;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Where the balancer of the first host listens.
-const FIRST: &str = "10.90.0.11:7460";
 
 /// A daemon that hangs is killed by the watchdog and comes back.
 pub(super) fn hangs(hosts: &Hosts) -> anyhow::Result<()> {

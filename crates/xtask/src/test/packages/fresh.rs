@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::ensure;
 
 use super::{Hosts, OLD};
-use crate::tools::say;
+use crate::{lab::SHARED, tools::say};
 
 /// Multicast DNS takes a second, a registration less.
 const SOON: Duration = Duration::from_secs(20);
@@ -32,6 +32,31 @@ pub(super) fn reads_by_hash(requests: &Path) -> anyhow::Result<()> {
     let requests = fs::read_to_string(requests)?;
     ensure!(requests.contains("/by-hash/SHA256/"), "apt asks for no list by its hash:\n{requests}");
     Ok(())
+}
+
+/// Bash completes lbctl's commands with what the package has installed.
+pub(super) fn completes(hosts: &Hosts) -> anyhow::Result<()> {
+    say("- a shell completes lbctl's commands");
+    let offered = hosts.second.run(
+        "bash -c '. /usr/share/bash-completion/completions/lbctl; \
+         COMP_WORDS=(lbctl wor); COMP_CWORD=1; _lbctl lbctl wor lbctl; echo ${COMPREPLY[@]}'",
+    )?;
+    ensure!(offered.trim() == "workers", "bash offers {offered:?} for \"lbctl wor\"");
+    Ok(())
+}
+
+/// apt takes nothing from a repository that somebody else has changed or signed.
+pub(super) fn refuses_what_is_not_signed(hosts: &Hosts) -> anyhow::Result<()> {
+    say("- a repository that was changed is refused");
+    let host = &hosts.second;
+    host.run(&format!("cp -r {SHARED} /tmp/changed; mkdir -p /tmp/changed-lists/partial"))?;
+    host.run("sed -i 's/^Label: lb$/Label: xx/' /tmp/changed/dists/stable/InRelease")?;
+    host.run("sed 's,^URIs: .*,URIs: file:///tmp/changed,' /etc/apt/sources.list.d/lb.sources > /tmp/changed.sources")?;
+    let update = "apt-get update --error-on=any -o Dir::Etc::SourceParts=- -o Dir::Etc::SourceList=/tmp/changed.sources \
+                  -o Dir::State::Lists=/tmp/changed-lists 2>&1";
+    let said = host.run(&format!("! {update}"))?;
+    ensure!(said.contains("signature"), "apt refuses for another reason:\n{said}");
+    host.run("rm -r /tmp/changed*").map(drop)
 }
 
 /// A program that is not ours sees the announcements, and a task is answered from the other host.
