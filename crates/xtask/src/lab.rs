@@ -3,13 +3,19 @@
 //! It needs root and nothing of the machine's own systemd. All of it lives in a network namespace of its own, with a
 //! bridge; hosts are overlays over an [`Image`]. Namespaces and mounts belong to processes that the kernel ends with
 //! this one, so nothing stays, however it ends; only the lab's folder and cgroups could, and the next lab removes those.
+//! A lab that is to stay is held by a process of its own, see [`holder`].
 
+mod cable;
 mod cgroup;
+mod command;
+mod holder;
 mod host;
 mod image;
+mod ssh;
 
 use std::{
-    fs,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     thread,
@@ -18,9 +24,11 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
+use self::host::Site;
 use crate::tools::{self, command, output};
 
 pub(crate) use self::{
+    command::{Arguments, run},
     host::{Host, SHARED},
     image::{Image, release},
 };
@@ -29,10 +37,16 @@ pub(crate) use self::{
 const LABS: &str = "/var/tmp/lb-lab";
 /// The bridge's own address. Hosts get those above it; they exist in the lab only.
 const BRIDGE: &str = "10.90.0.1/24";
+/// The file in a lab's folder that names the process that keeps its network.
+const KEEPER: &str = "keeper";
+/// Where nspawn makes a folder and a lock for each machine, which stay when it is killed.
+const NSPAWN: &str = "/run/systemd/nspawn";
 /// How often a condition is looked at while it is awaited.
 const POLL: Duration = Duration::from_millis(50);
 /// A namespace is made in milliseconds; this is a busy machine.
 const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The kernel ends a host in milliseconds.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A network and the hosts on it. Dropping it ends them all.
 pub(crate) struct Lab {
@@ -55,6 +69,7 @@ impl Lab {
         let keeper = keeper.spawn().context("cannot start unshare")?;
         let folder = Path::new(LABS).join(process::id().to_string());
         fs::create_dir_all(&folder)?;
+        ssh::make_key(&folder)?;
         let lab = Self { keeper, folder, hosts: 0 };
         lab.await_namespace()?;
         for line in [
@@ -75,17 +90,41 @@ impl Lab {
     /// # Errors
     /// When it does not come up; says what its console shows.
     pub(crate) fn boot(&mut self, image: &Image, shared: &Path) -> anyhow::Result<Host> {
+        let mut host = self.host(image, shared)?;
+        host.boot()?;
+        Ok(host)
+    }
+
+    /// Boots hosts at once and waits until all are up.
+    ///
+    /// # Errors
+    /// When one does not come up; says what its console shows.
+    pub(crate) fn boot_all(
+        &mut self,
+        image: &Image,
+        shared: &Path,
+        count: usize,
+    ) -> anyhow::Result<Vec<Host>> {
+        let mut hosts = Vec::new();
+        for _ in 0..count {
+            let mut host = self.host(image, shared)?;
+            host.switch_on()?;
+            hosts.push(host);
+        }
+        hosts.iter_mut().try_for_each(Host::await_boot)?;
+        Ok(hosts)
+    }
+
+    fn host(&mut self, image: &Image, shared: &Path) -> anyhow::Result<Host> {
         self.hosts += 1;
-        Host::boot(self, image, self.hosts, shared)
+        let (folder, keeper) = (self.folder.clone(), self.keeper.id());
+        let site = Site { folder, keeper, image: image.clone(), shared: shared.to_path_buf() };
+        Host::new(site, self.hosts)
     }
 
     /// A program in the lab's network, but otherwise on this machine.
     pub(crate) fn inside(&self, program: &str, arguments: &[&str]) -> Command {
-        // Not `ip netns exec`, which mounts another /sys and so hides the cgroups.
-        let mut inside = tied("nsenter");
-        inside.arg(format!("--net=/proc/{}/ns/net", self.keeper.id())).arg("--").arg(program);
-        inside.args(arguments);
-        inside
+        inside(self.keeper.id(), program, arguments)
     }
 
     /// The lab's own address, as hosts see it.
@@ -112,10 +151,7 @@ impl Drop for Lab {
         // Hosts hold the namespace too; they are dropped before, as they borrow nothing of it but its name.
         drop(self.keeper.kill());
         drop(self.keeper.wait());
-        drop(cgroup::remove(process::id()));
-        drop(fs::remove_dir_all(&self.folder));
-        // Other labs may be running.
-        drop(fs::remove_dir(LABS));
+        drop(remove(process::id()));
     }
 }
 
@@ -147,6 +183,15 @@ pub(crate) fn wait_until(
     Ok(())
 }
 
+/// A program in the network that this process keeps, but otherwise on this machine.
+fn inside(keeper: u32, program: &str, arguments: &[&str]) -> Command {
+    // Not `ip netns exec`, which mounts another /sys and so hides the cgroups.
+    let mut inside = tied("nsenter");
+    inside.arg(format!("--net=/proc/{keeper}/ns/net")).arg("--").arg(program);
+    inside.args(arguments);
+    inside
+}
+
 /// A program that the kernel ends when this process ends.
 fn tied(program: &str) -> Command {
     let mut tied = command("setpriv", &["--pdeathsig", "KILL", "--", program]);
@@ -154,18 +199,48 @@ fn tied(program: &str) -> Command {
     tied
 }
 
-/// Removes what labs of processes that were killed have left: folders and cgroups.
+/// Removes what labs of processes that were killed have left.
 fn remove_leftovers() -> anyhow::Result<()> {
     let Ok(entries) = fs::read_dir(LABS) else { return Ok(()) };
     for entry in entries {
-        let entry = entry?;
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
         if !Path::new("/proc").join(pid.to_string()).exists() {
-            cgroup::remove(pid)?;
-            if let Err(error) = fs::remove_dir_all(entry.path()) {
-                bail!("cannot remove {}, of an older lab: {error}", entry.path().display());
-            }
+            remove(pid)?;
         }
     }
     Ok(())
+}
+
+/// Removes what the lab of process `pid` has left when that has ended or is about to: processes, cgroups and folders.
+fn remove(pid: u32) -> anyhow::Result<()> {
+    wait_until(&format!("the hosts of process {pid} to end"), REMOVE_TIMEOUT, || {
+        cgroup::kill(pid)?;
+        Ok(cgroup::remove(pid).is_ok())
+    })?;
+    let folder = Path::new(LABS).join(pid.to_string());
+    remove_traces_of_nspawn(pid, &folder);
+    if let Err(error) = fs::remove_dir_all(&folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        bail!("cannot remove {}, of an older lab: {error}", folder.display());
+    }
+    // Other labs may be running.
+    drop(fs::remove_dir(LABS));
+    Ok(())
+}
+
+fn remove_traces_of_nspawn(pid: u32, folder: &Path) {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    for host in entries(folder) {
+        let machine = format!("{}-{pid}", host.file_name().to_string_lossy());
+        drop(fs::remove_dir(Path::new(NSPAWN).join("propagate").join(machine)));
+        // A lock is named after the root's device and inode; the latter is that of the overlay's upper folder.
+        let Ok(upper) = fs::metadata(host.path().join("upper")) else { continue };
+        let end = format!(":{}", upper.ino());
+        for lock in entries(&Path::new(NSPAWN).join("locks")) {
+            if lock.file_name().to_string_lossy().ends_with(&end) {
+                drop(fs::remove_file(lock.path()));
+            }
+        }
+    }
 }

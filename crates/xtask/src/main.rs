@@ -44,6 +44,8 @@ enum Chore {
     },
     /// Build the Debian packages and a signed apt repository of them, in target/repo
     Repo(repo::Arguments),
+    /// Hosts with a real systemd on a network of their own, to try things on
+    Lab(lab::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Man { folder } => package::man(&folder),
         Chore::Completions { folder } => package::completions(&folder),
         Chore::Repo(arguments) => repo::run(&arguments),
+        Chore::Lab(arguments) => lab::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

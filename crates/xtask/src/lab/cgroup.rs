@@ -5,7 +5,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Stdio,
 };
+
+use crate::tools::command;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const OURS: &str = "lb-lab";
@@ -29,6 +32,17 @@ pub(super) fn make(pid: u32, host: &str) -> io::Result<Vec<PathBuf>> {
         made.push(group);
     }
     Ok(made)
+}
+
+/// Kills what is in the cgroups of the lab of process `pid`.
+///
+/// # Errors
+/// When the kernel does not say what is in them.
+pub(super) fn kill(pid: u32) -> io::Result<()> {
+    for hierarchy in hierarchies()? {
+        kill_tree(&hierarchy.join(OURS).join(pid.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Removes the cgroups of the lab of process `pid`. They must be empty.
@@ -62,6 +76,22 @@ fn hierarchies() -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+fn kill_tree(group: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            kill_tree(&entry.path())?;
+        }
+    }
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    // 0 is one in another process namespace: its own lab's business.
+    for process in processes.lines().filter(|process| *process != "0") {
+        drop(command("kill", &["-KILL", process]).stderr(Stdio::null()).status());
+    }
+    Ok(())
 }
 
 /// A cgroup is a directory that only goes when those in it have gone; its files do not count.

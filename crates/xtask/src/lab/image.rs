@@ -13,13 +13,15 @@ use crate::tools::{self, command, output, say};
 /// Where roots are kept. They belong to root and outlive a checkout.
 const CACHE: &str = "/var/cache/lb-lab";
 /// Grows with what is in a root, so that an old one is not taken for a new one.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 /// What a host has beside apt and what apt needs; hosts get nothing but our packages later, so their dependencies are
-/// among it. Avahi is there to look at what we announce.
-const PACKAGES: &str =
-    "systemd-sysv,dbus,procps,iproute2,libnss-myhostname,avahi-daemon,avahi-utils";
+/// among it. Avahi is there to look at what we announce, the ssh server and Python for Ansible, libfaketime for a clock
+/// that is wrong.
+const PACKAGES: &str = "systemd-sysv,dbus,procps,iproute2,libnss-myhostname,avahi-daemon,avahi-utils,\
+                        openssh-server,python3,python3-apt,python3-debian,libfaketime";
 
 /// The root of a Debian release.
+#[derive(Clone)]
 pub(crate) struct Image {
     root: PathBuf,
 }
