@@ -300,7 +300,7 @@ fn broken(mut picked: Picked, status: &Status) -> Status {
     if let Some(ticket) = picked.ticket.take() {
         ticket.settle(status.code());
     }
-    Status::new(status.code(), format!("{}: {}", name(picked.worker()), status.message()))
+    response::at(picked.worker(), status)
 }
 
 /// The status when nobody is left to try: what went wrong before says more than that.

@@ -14,9 +14,15 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status, body::Body, metadata::MetadataValue};
 
-use crate::{balanced::Shared, call::name, connection, pick::Picked, worker::now_ms};
+use crate::{
+    balanced::Shared,
+    call::name,
+    connection,
+    pick::Picked,
+    worker::{Worker, now_ms},
+};
 
 const STATUS: &str = "grpc-status";
 /// Metadata key under which a failed call names its worker; a successful one has its
@@ -68,6 +74,15 @@ fn status_code(headers: &HeaderMap) -> Option<Code> {
     headers.get(STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 
+/// The status of a call that broke at a worker: names the worker, for people and for programs.
+pub(crate) fn at(worker: &Worker, status: &Status) -> Status {
+    let mut named = Status::new(status.code(), format!("{}: {}", name(worker), status.message()));
+    if let Ok(id) = MetadataValue::try_from(worker.id.as_str()) {
+        named.metadata_mut().insert(WORKER_METADATA_KEY, id);
+    }
+    named
+}
+
 struct ResponseBody {
     incoming: Incoming,
     guard: Option<Guard>,
@@ -90,7 +105,7 @@ impl ResponseBody {
         if status.code() == Code::Unavailable {
             worker.eject(now_ms());
         }
-        let named = Status::new(status.code(), format!("{}: {}", name(worker), status.message()));
+        let named = at(worker, status);
         self.finish(named.code());
         named
     }

@@ -24,6 +24,7 @@ use crate::{
     workload::Distribution,
 };
 
+mod calls;
 mod limit;
 mod measure;
 mod raw;
@@ -34,6 +35,7 @@ mod source;
 pub(crate) use scenario::ScenarioError;
 pub(crate) use source::BUILT_IN;
 
+use calls::Calls as CallList;
 use measure::Bench;
 use raw::Flags;
 use scenario::{Calls, Scenario};
@@ -57,6 +59,9 @@ pub(crate) struct Arguments {
     /// Folder for result.json and report.html
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write a line for each call as it ends: policy, when it began, seconds it took, worker, outcome
+    #[arg(long, value_name = "FILE.csv")]
+    calls: Option<PathBuf>,
 }
 
 pub(crate) async fn run(
@@ -77,11 +82,13 @@ pub(crate) async fn run(
         )));
     }
     let files = arguments.out.as_deref().map(Files::prepare).transpose()?;
+    let calls = arguments.calls.as_deref().map(CallList::create).transpose()?.unwrap_or_default();
     let mut bench = Bench::start(common, &scenario, arguments.found, stop).await?;
-    let measured = bench.measure(&scenario, stop).await;
+    let measured = bench.measure(&scenario, &calls, stop).await;
     let workers = bench.workers().to_owned();
     bench.end().await;
     let runs = measured?;
+    calls.check()?;
     if runs.iter().all(|run| run.requests == 0) {
         return Err(Failure::Interrupted);
     }

@@ -21,7 +21,10 @@ use crate::{
     workload::{self, AdminProbe, Tasks},
 };
 
-use super::scenario::{Event, Happening, Scenario};
+use super::{
+    calls::Calls,
+    scenario::{Event, Happening, Scenario},
+};
 
 /// What runs are made on.
 pub(super) struct Bench {
@@ -96,12 +99,13 @@ impl Bench {
     pub(super) async fn measure(
         &mut self,
         scenario: &Scenario,
+        calls: &Calls,
         stop: &CancellationToken,
     ) -> Result<Vec<RunResult>, Failure> {
         let mut runs = Vec::new();
         for repeat in 0..scenario.repeats {
             for policy in &scenario.policies {
-                let one = self.one(scenario, *policy, repeat, stop);
+                let one = self.one(scenario, *policy, repeat, calls, stop);
                 match one.await? {
                     Some(run) => runs.push(run),
                     None => return Ok(runs),
@@ -117,6 +121,7 @@ impl Bench {
         scenario: &Scenario,
         policy: PolicyKind,
         repeat: u64,
+        calls: &Calls,
         stop: &CancellationToken,
     ) -> Result<Option<RunResult>, Failure> {
         let prepared = stop.run_until_cancelled(self.prepare(scenario, policy)).await;
@@ -128,6 +133,7 @@ impl Bench {
             1 => policy.name().to_owned(),
             repeats => format!("{policy} {}/{repeats}", repeat + 1),
         };
+        let target = calls.listing(policy.name(), target);
         let bar = Bar::new(&name);
         let probe = AdminProbe::new(self.admin.clone());
         let run = load::run(&plan, target, probe, stop, |progress| bar.show(progress));
