@@ -1,7 +1,7 @@
 //! Who is in, and in what state: the only mutable owner of membership.
 //!
 //! Membership is a worker's stream. [`Registry::hello`] lets a worker in, its first report puts it into rotation, and
-//! it is out when its stream ends ([`Registry::closed`]) or stays silent for [`MISSED_HEARTBEATS`]
+//! it is out when its stream ends ([`Registry::closed`]) or stays silent for [`SILENT_HEARTBEATS`]
 //! heartbeats ([`Registry::handle_timeout`]).
 //!
 //! How to drive it: call one method that changes something; then [`Registry::publish`] the snapshot, if there is a new one, to
@@ -39,8 +39,10 @@ pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 /// Most time between two reports of a worker.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A worker that has been silent for this many heartbeats is out.
-pub const MISSED_HEARTBEATS: u32 = 3;
+/// A worker that has been silent for this many heartbeats is out: with a [`TICK`], less than the two seconds that a host
+/// without power may stay in rotation. A stream loses no report, so one that is missing is late, and more than half a
+/// heartbeat late is a machine that is as good as gone. If it was none, it registers again within a tenth of a second.
+pub const SILENT_HEARTBEATS: f64 = 1.6;
 
 /// Largest fleet whose invariants are checked worker by worker, in debug builds.
 const CHECKED_FLEET: usize = 256;
@@ -370,7 +372,7 @@ impl Registry {
                 record.heard_at = now.min(record.heard_at + pause);
             }
         }
-        let silence = self.heartbeat * MISSED_HEARTBEATS;
+        let silence = self.heartbeat.mul_f64(SILENT_HEARTBEATS);
         let mut lost = Vec::new();
         // Once over all of them: in a large fleet each is a walk through memory.
         for (number, record) in &mut self.workers {

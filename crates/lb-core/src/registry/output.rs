@@ -56,7 +56,7 @@ impl fmt::Display for Departure {
         formatter.pad(match self {
             Self::Goodbye => "it said goodbye",
             Self::Broken => "its connection broke",
-            Self::Silent => "it was silent for three heartbeats",
+            Self::Silent => "it was silent for more than a heartbeat",
             Self::Replaced => "a new process with its id and address took its place",
         })
     }

@@ -127,15 +127,27 @@ fn the_same_process_may_come_back_from_another_address() {
 }
 
 #[test]
-fn a_silent_worker_is_out_after_three_heartbeats() {
+fn a_silent_worker_is_out_after_more_than_a_heartbeat() {
     let (mut registry, numbers) = with(&["a", "b"]);
-    registry.report(numbers[1], serving(), at(2_000)).unwrap();
-    registry.handle_timeout(at(3_000));
+    registry.report(numbers[1], serving(), at(1_000)).unwrap();
+    registry.handle_timeout(at(1_600));
     assert_eq!(in_rotation(&mut registry), ["a", "b"]);
-    registry.handle_timeout(at(3_001));
+    registry.handle_timeout(at(1_601));
     assert_eq!(in_rotation(&mut registry), ["b"]);
     let gone = Output::Disconnect { worker: numbers[0], cause: Departure::Silent };
     assert!(outputs(&mut registry).contains(&gone));
+}
+
+#[test]
+fn a_host_without_power_is_out_within_two_seconds() {
+    let tick = u64::try_from(TICK.as_millis()).unwrap();
+    for phase in 0..tick {
+        let (mut registry, _) = with(&["a"]);
+        for now in (phase..2_000).step_by(usize::try_from(tick).unwrap()) {
+            registry.handle_timeout(at(now));
+        }
+        assert_eq!(in_rotation(&mut registry), Vec::<String>::new(), "ticks from {phase} ms");
+    }
 }
 
 #[test]
