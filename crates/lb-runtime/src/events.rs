@@ -204,7 +204,7 @@ pub const ALL: [Event; 27] = [
         level: Level::WARN,
         fields: &["error"],
         subject: "There is no registration with a balancer",
-        text: "The worker goes on trying, at most every two seconds, and serves other balancers \
+        text: "The worker goes on trying, more than once a second, and serves other balancers \
                meanwhile: @LB_ERROR@.",
     },
     Event {

@@ -1,7 +1,7 @@
 //! Keeps this worker registered with one balancer, for as long as there is hope.
 //!
 //! One task per balancer runs [`keep`]: dial, register, report, and when the stream is lost dial again, at first soon
-//! and later every two seconds. DNS-SD only introduces a balancer; it does not say whether it lives. So the last known
+//! and later more than once a second. DNS-SD only introduces a balancer; it does not say whether it lives. So the last known
 //! addresses are dialled on while the balancer is announced, and for [`FORGET_AFTER`] afterwards; an
 //! address given by hand is never given up.
 //!

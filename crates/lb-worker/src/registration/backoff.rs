@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A balancer that restarts is back within a second: the first attempts come soon.
 const LEAST: Duration = Duration::from_millis(100);
-/// Its workers must be back within seconds even after a long outage, and a SYN every two seconds is nothing.
-const MOST: Duration = Duration::from_secs(2);
+/// Its workers must be back within two seconds even after a long outage: this, and a dial that was begun too early.
+const MOST: Duration = Duration::from_millis(700);
 /// Each pause is between this share of the nominal one and all of it, so that a fleet does not dial in step.
 const LEAST_SHARE: f64 = 0.5;
 
@@ -39,7 +39,7 @@ mod tests {
     fn pauses_double_up_to_the_most() {
         let mut backoff = Backoff::new();
         let pauses: Vec<u128> = (0..7).map(|_| backoff.next(1.0).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(pauses, [100, 200, 400, 700, 700, 700, 700]);
         backoff.reset();
         assert_eq!(backoff.next(0.0).as_millis(), 50);
     }

@@ -9,12 +9,14 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{Place, link::LinkError};
 
-/// On a LAN a connection takes a millisecond; one lost SYN is retried after a second.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// On a LAN a connection takes a millisecond; one lost SYN is retried after a second. Little more than that: a dial that
+/// is begun just before the network is whole again waits in vain.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1200);
 /// A silent balancer is asked for a sign of life this often...
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// ...and has this long to give one: together under three seconds.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// ...and has this long to give one: together under two seconds. A worker that hears nothing any more, because packets to it
+/// are lost or its address is another, still reports, and is in rotation until it closes the connection itself.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Connects to the first address of `place` that answers.
 pub(super) async fn dial(
