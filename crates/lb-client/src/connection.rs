@@ -30,11 +30,12 @@ use crate::replay::ReplayBody;
 /// How long a dial may take. On a LAN it takes a millisecond, and one lost SYN is sent again after
 /// a second: waiting longer only delays the second choice.
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
-/// How often a silent connection is tested, and how long the answer may take: a worker that lost
-/// its power is noticed in eight seconds even when nobody sends anything.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// See [`PING_INTERVAL`].
-const PING_LIMIT: Duration = Duration::from_secs(3);
+/// How often a silent connection is tested, and how long the answer may take: calls in a worker that
+/// lost its power fail after three seconds, and when it is back soon after, nobody sends a call into
+/// a connection that it does not know. A ping costs both sides ten microseconds or so.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// See [`PING_INTERVAL`]. Long enough for a machine whose processors are all busy.
+const PING_LIMIT: Duration = Duration::from_secs(2);
 /// Unread bytes allowed on one call: enough to keep a gigabit link busy over 16 ms.
 const STREAM_WINDOW: u32 = 2 << 20;
 /// Unread bytes allowed on the connection: several calls that are read slowly leave room for others.

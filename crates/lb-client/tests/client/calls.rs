@@ -1,6 +1,9 @@
 //! Calls to workers: tokens, outcomes, and what is tried when a worker does not take one.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use lb_client::{Source, WORKER_METADATA_KEY};
@@ -224,6 +227,20 @@ async fn a_call_that_may_have_run_is_not_sent_again() {
     assert!(status.message().contains("connection lost during the call"), "{status}");
     assert_eq!(*raw.requests.lock().unwrap(), 1);
     assert!(good.calls.try_recv().is_err());
+    let outcome = balancer.outcome().await;
+    assert_eq!((outcome.sent, outcome.code), (true, Code::Unavailable.into()));
+}
+
+#[tokio::test]
+async fn a_call_in_a_worker_that_falls_silent_fails_and_names_it() {
+    let raw = RawWorker::start(Trick::Freeze).await;
+    let mut balancer = FakeBalancer::start("lb-1", &[("a", raw.address)]).await;
+    let channel = connect(&[&balancer]).await;
+    let begun = Instant::now();
+    let status = soon(client(&channel).run(reverse("x"))).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "a busy machine may take that long");
+    assert_eq!(status.metadata().get(WORKER_METADATA_KEY).unwrap(), "a");
     let outcome = balancer.outcome().await;
     assert_eq!((outcome.sent, outcome.code), (true, Code::Unavailable.into()));
 }

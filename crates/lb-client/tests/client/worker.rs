@@ -136,6 +136,8 @@ pub(crate) enum Trick {
     GoAway,
     /// Closes the socket after the whole request has been read.
     HangUp,
+    /// Keeps the socket and does nothing with it any more, after the whole request has been read.
+    Freeze,
 }
 
 /// A worker that plays a trick on every connection. Counts the requests it saw.
@@ -178,6 +180,7 @@ async fn play(socket: TcpStream, trick: Trick, requests: Arc<Mutex<usize>>) {
         }
         match trick {
             Trick::HangUp => return,
+            Trick::Freeze => std::future::pending().await,
             _ => respond.send_reset(h2::Reason::REFUSED_STREAM),
         }
     }
