@@ -12,6 +12,7 @@ mod holder;
 mod host;
 mod image;
 mod ssh;
+mod unit;
 
 use std::{
     fs, io,
@@ -28,6 +29,7 @@ use self::host::Site;
 use crate::tools::{self, command, output};
 
 pub(crate) use self::{
+    cable::Lost,
     command::{Arguments, run},
     host::{Host, SHARED},
     image::{Image, release},
@@ -41,6 +43,8 @@ const BRIDGE: &str = "10.90.0.1/24";
 const KEEPER: &str = "keeper";
 /// Where nspawn makes a folder and a lock for each machine, which stay when it is killed.
 const NSPAWN: &str = "/run/systemd/nspawn";
+/// How many watches on files all hosts of all labs may have together. One has about ten, and the usual 128 are too few.
+const WATCHES: (&str, u32) = ("/proc/sys/fs/inotify/max_user_instances", 2048);
 /// How often a condition is looked at while it is awaited.
 const POLL: Duration = Duration::from_millis(50);
 /// A namespace is made in milliseconds; this is a busy machine.
@@ -64,6 +68,7 @@ impl Lab {
     pub(crate) fn new() -> anyhow::Result<Self> {
         tools::need(&[("systemd-nspawn", "systemd-container"), ("ip", "iproute2")])?;
         remove_leftovers()?;
+        allow_watches()?;
         let mut keeper = tied("unshare");
         keeper.args(["--net", "--", "sleep", "infinity"]);
         let keeper = keeper.spawn().context("cannot start unshare")?;
@@ -197,6 +202,16 @@ fn tied(program: &str) -> Command {
     let mut tied = command("setpriv", &["--pdeathsig", "KILL", "--", program]);
     tied.stdin(Stdio::null());
     tied
+}
+
+/// Raises a limit of the kernel that is for the whole machine. It stays raised: other labs may need it.
+fn allow_watches() -> anyhow::Result<()> {
+    let (file, needed) = WATCHES;
+    let allowed: u32 = fs::read_to_string(file)?.trim().parse().context(file)?;
+    if allowed < needed {
+        fs::write(file, needed.to_string()).with_context(|| format!("cannot raise {file}"))?;
+    }
+    Ok(())
 }
 
 /// Removes what labs of processes that were killed have left.

@@ -44,6 +44,8 @@ enum Chore {
     },
     /// Build the Debian packages and a signed apt repository of them, in target/repo
     Repo(repo::Arguments),
+    /// Let things fail in a cluster of booted hosts under load, and measure what clients notice
+    Drills(test::lab::Options),
     /// Hosts with a real systemd on a network of their own, to try things on
     Lab(lab::Arguments),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Chore::Man { folder } => package::man(&folder),
         Chore::Completions { folder } => package::completions(&folder),
         Chore::Repo(arguments) => repo::run(&arguments),
+        Chore::Drills(options) => test::lab::drills(&options),
         Chore::Lab(arguments) => lab::run(&arguments),
     };
     match done {

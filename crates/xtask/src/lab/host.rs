@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -40,7 +40,7 @@ pub(crate) struct Host {
     /// What it calls itself.
     pub(crate) name: String,
     pub(crate) address: String,
-    pub(super) cable: Cable,
+    pub(crate) cable: Cable,
     site: Site,
     /// While it is on.
     running: Option<Running>,
@@ -155,17 +155,19 @@ impl Host {
         nspawn.is_some_and(|nspawn| nspawn.try_wait().is_ok_and(|ended| ended.is_none()))
     }
 
-    /// Gives it another address, which it keeps.
+    /// Gives it another address, which it keeps. Returns when it began to change.
     ///
     /// # Errors
     /// When it is off, or does not take the address.
-    pub(crate) fn move_to(&mut self, address: &str) -> anyhow::Result<()> {
+    pub(crate) fn move_to(&mut self, address: &str) -> anyhow::Result<SystemTime> {
         self.write(&format!("/{NETWORK}"), &network(address))?;
-        self.run("networkctl reload && networkctl reconfigure host0")?;
+        self.run("networkctl reload")?;
+        let begun = SystemTime::now();
+        self.run("networkctl reconfigure host0")?;
         let has = format!("ip -4 -oneline address show dev host0 | grep -qF ' {address}/'");
         self.wait_for(&has, BOOT_TIMEOUT)?;
         address.clone_into(&mut self.address);
-        Ok(())
+        Ok(begun)
     }
 
     /// Runs a shell command in the host and returns what it prints.
@@ -195,6 +197,15 @@ impl Host {
         command.arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.args(["sh", "-ec", script]);
         command
+    }
+
+    /// Where this machine sees a file of the host, also one that is in memory there.
+    ///
+    /// # Errors
+    /// When the host is off.
+    pub(crate) fn path(&self, path: &str) -> anyhow::Result<PathBuf> {
+        let running = self.running.as_ref().with_context(|| format!("{} is off", self.name))?;
+        Ok(PathBuf::from(format!("/proc/{}/root{path}", running.leader)))
     }
 
     /// Writes a file in the host.

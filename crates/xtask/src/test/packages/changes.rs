@@ -5,10 +5,7 @@ use std::{process::Stdio, time::Duration};
 use anyhow::ensure;
 
 use super::{FIRST, Hosts, NEW, OLD, fresh, load::Load};
-use crate::{
-    lab::{Host, Lab},
-    tools::say,
-};
+use crate::{lab::Lab, tools::say};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -16,11 +13,11 @@ const SOON: Duration = Duration::from_secs(20);
 pub(super) fn reload(hosts: &Hosts) -> anyhow::Result<()> {
     say("- reload applies an edited policy");
     let first = &hosts.first;
-    let process = main_process(first, "lb-server.service")?;
+    let process = first.main_process("lb-server.service")?;
     first.run("sed -i 's/^policy = .*/policy = \"round_robin\"/' /etc/lb/lb-server.toml")?;
     first.run("systemctl reload lb-server.service")?;
     first.wait_for("lbctl policy | grep -q round_robin", SOON)?;
-    ensure!(main_process(first, "lb-server.service")? == process, "a reload restarted lb-server");
+    ensure!(first.main_process("lb-server.service")? == process, "a reload restarted lb-server");
     // The second line is of the catalog that the package has installed.
     first.run(
         "journalctl --catalog LB_EVENT=reloaded | grep -q 'The configuration was read again'",
@@ -46,13 +43,13 @@ pub(super) fn under_load(hosts: &Hosts, lab: &Lab) -> anyhow::Result<()> {
     for (revision, what) in [(NEW, "upgrade"), (OLD, "downgrade")] {
         say(&format!("- {what} under load: edited configuration stays"));
         let units = ["lb-server.service", "lb-worker.service", "lb-worker@2.service"];
-        let processes = units.map(|unit| main_process(first, unit).ok());
+        let processes = units.map(|unit| first.main_process(unit).ok());
         let load = Load::start(lab, first)?;
         fresh::install_all(hosts, revision)?;
         first.wait_for(three, SOON)?;
         load.end(first)?;
         for (unit, process) in units.into_iter().zip(processes) {
-            let now = main_process(first, unit).ok();
+            let now = first.main_process(unit).ok();
             ensure!(now.is_some() && now != process, "{unit} is still the old process");
         }
         first.run("grep -qx 'policy = \"round_robin\"' /etc/lb/lb-server.toml")?;
@@ -72,12 +69,4 @@ fn connect_through_a_restart(hosts: &Hosts) -> anyhow::Result<()> {
     hosts.second.run(&format!("touch {until}"))?;
     ensure!(connect.wait()?.success(), "who connected while lb-server restarted was refused");
     Ok(())
-}
-
-/// The process that a unit runs.
-pub(super) fn main_process(host: &Host, unit: &str) -> anyhow::Result<u32> {
-    let process = host.run(&format!("systemctl show --property=MainPID --value {unit}"))?;
-    let process = process.trim().parse()?;
-    ensure!(process != 0, "{unit} does not run");
-    Ok(process)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::{FIRST, Hosts, NEW, OLD, changes::main_process, install};
+use super::{FIRST, Hosts, NEW, OLD, install};
 use crate::tools::say;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -18,7 +18,7 @@ pub(super) fn hangs(hosts: &Hosts) -> anyhow::Result<()> {
         let quick = format!("/run/systemd/system/{unit}.d/quick.conf");
         first.write(&quick, "[Service]\nWatchdogSec=2\n")?;
         first.run(&format!("systemctl daemon-reload; systemctl restart {unit}"))?;
-        let process = main_process(first, unit)?;
+        let process = first.main_process(unit)?;
         first.run(&format!("kill -STOP {process}"))?;
         let replaced = format!(
             "p=$(systemctl show --property=MainPID --value {unit}); \

@@ -1,0 +1,99 @@
+//! A whole cluster on booted hosts: installed from the signed repository, found without any configuration, and kept under
+//! load while everything fails that can.
+//!
+//! Two hosts have a balancer, four a worker, two call. What clients experience is measured by what they write down of each
+//! call; when a worker was in and out, by what balancers write into their journals.
+
+mod cluster;
+mod drill;
+mod drills;
+mod journal;
+mod load;
+mod page;
+mod report;
+
+use std::{fs, time::Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+
+use self::{cluster::Cluster, load::Load, report::Report};
+use super::repository;
+use crate::{
+    lab,
+    tools::{print, root, say},
+};
+
+/// Which drills, and what to do with their results.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Only drills whose name holds one of these
+    only: Vec<String>,
+    /// Those that take minutes as well
+    #[arg(long)]
+    long: bool,
+    /// Keep the result: docs/results/lab.json, and docs/drills.md made from it
+    #[arg(long)]
+    save: bool,
+}
+
+/// Where the report goes.
+const FOLDER: &str = "target/lab-report";
+
+/// Runs the tier.
+///
+/// # Errors
+/// When something does not hold, or a limit is not kept. Under `CI=true` also when the tier cannot run here.
+pub(super) fn run() -> anyhow::Result<()> {
+    match lab::obstacle() {
+        Some(obstacle) => super::skip("lab", &obstacle),
+        None => drills(&Options::default()),
+    }
+}
+
+/// Makes a cluster and runs fault drills on it.
+///
+/// # Errors
+/// When the cluster does not work, or a limit is not kept in two attempts.
+pub(crate) fn drills(options: &Options) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let repository = repository::make()?;
+    let mut cluster = Cluster::boot(repository.folder())?;
+    let done = cluster.roll_out().and_then(|()| cluster.discover()).and_then(|()| {
+        say(&format!("the cluster stands after {:.0?}", started.elapsed()));
+        report(&mut cluster, options)
+    });
+    let report = done.inspect_err(|_| cluster.show_journals())?;
+    let folder = root().join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    report.write(&folder.join("lab.json"))?;
+    fs::write(folder.join("drills.md"), page::render(&report))?;
+    if options.save {
+        report.write(&root().join(page::COMMITTED))?;
+        page::save(&report)?;
+    }
+    print(&page::table(&report.drills))?;
+    say(&format!("{:.0?} in all; the report is in {FOLDER}", started.elapsed()));
+    let missed: Vec<_> = report.drills.iter().filter(|drill| !drill.missed.is_empty()).collect();
+    let names: Vec<_> = missed.iter().map(|drill| drill.name.as_str()).collect();
+    ensure!(missed.is_empty(), "limits that were not kept, of: {}", names.join(", "));
+    Ok(())
+}
+
+/// All drills, one after the other, under one load.
+fn report(cluster: &mut Cluster, options: &Options) -> anyhow::Result<Report> {
+    let mut load = Load::start(cluster)?;
+    let mut report = Report::new()?;
+    for drill in drills::all() {
+        let named = options.only.iter().any(|part| drill.name.contains(part.as_str()));
+        if named || (options.only.is_empty() && (options.long || !drill.long)) {
+            say(&format!("- {}", drill.name));
+            let run = drill.run(cluster, &mut load).with_context(|| drill.name.to_owned())?;
+            say(&format!("  {run}"));
+            report.drills.push(run);
+        }
+    }
+    ensure!(!report.drills.is_empty(), "no drill is named like {}", options.only.join(" or "));
+    (report.calls, report.abandoned) = load.end(cluster)?;
+    Ok(report)
+}
