@@ -14,6 +14,7 @@
 
 mod driver;
 mod histogram;
+mod merge;
 mod plan;
 mod recorder;
 mod result;
@@ -22,6 +23,7 @@ mod target;
 mod usage;
 
 pub use self::histogram::{CdfPoint, ResponseTimes};
+pub use self::merge::{Counts, TimeCounts, merged};
 pub use self::plan::{
     End, MAX_CLIENTS, MAX_OUTSTANDING, Plan, PlanError, RateChange, Shape, Spacing,
 };

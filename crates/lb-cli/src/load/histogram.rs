@@ -5,6 +5,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::merge::TimeCounts;
+
 /// Longest time told apart; longer ones count as this long.
 const MAX_MICROSECONDS: u64 = 3_600_000_000;
 
@@ -60,6 +62,18 @@ impl Times {
     pub(super) fn record(&mut self, time: Duration) {
         let microseconds = u64::try_from(time.as_micros()).unwrap_or(MAX_MICROSECONDS);
         self.histogram.saturating_record(microseconds);
+    }
+
+    /// Takes in times that were counted elsewhere.
+    pub(super) fn add(&mut self, counts: &TimeCounts) {
+        for (time_us, count) in counts {
+            self.histogram.saturating_record_n(*time_us, *count);
+        }
+    }
+
+    pub(super) fn counts(&self) -> TimeCounts {
+        let times = self.histogram.iter_recorded();
+        times.map(|time| (time.value_iterated_to(), time.count_at_value())).collect()
     }
 
     /// `None` when nothing was recorded.

@@ -74,6 +74,7 @@ pub struct Plan {
     end: End,
     rate_changes: Vec<RateChange>,
     reading_interval: Duration,
+    keeps_counts: bool,
 }
 
 /// Why a plan cannot be run.
@@ -129,7 +130,9 @@ impl Plan {
             End::Requests(_) | End::Elapsed(_) => {}
         }
         let rate_changes = Vec::new();
-        Ok(Self { name: name.into(), shape, end, rate_changes, reading_interval: READING_INTERVAL })
+        let reading_interval = READING_INTERVAL;
+        let name = name.into();
+        Ok(Self { name, shape, end, rate_changes, reading_interval, keeps_counts: false })
     }
 
     /// The same, with another rate from each of these moments on.
@@ -162,6 +165,18 @@ impl Plan {
         }
         self.reading_interval = interval;
         Ok(self)
+    }
+
+    /// The same, with a result that can be [merged](super::merged) with those of other machines.
+    #[must_use]
+    pub fn with_counts(mut self) -> Self {
+        self.keeps_counts = true;
+        self
+    }
+
+    /// Whether the result keeps all times.
+    pub fn keeps_counts(&self) -> bool {
+        self.keeps_counts
     }
 
     /// Name of the run.

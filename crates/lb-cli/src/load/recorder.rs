@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::driver::Finished;
 use super::histogram::Times;
+use super::merge::Counts;
 use super::plan::Plan;
 use super::result::{Pace, RunResult, WorkerUse};
 use super::target::Outcome;
@@ -121,6 +122,12 @@ impl Recorder {
             pick: self.pick.summary().filter(|_| trusted),
             queued: self.queued.summary(),
             service: self.service.summary(),
+            counts: plan.keeps_counts().then(|| Counts {
+                response: self.response.counts(),
+                pick: self.pick.counts(),
+                queued: self.queued.counts(),
+                service: self.service.counts(),
+            }),
             workers: worker_uses(self.workers, &ending.seen),
             utilisation: ending.seen.samples,
             pace: ending.pace,

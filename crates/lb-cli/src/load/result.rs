@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{CdfPoint, ResponseTimes};
+use super::merge::Counts;
 
 /// One run, finished or cancelled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct RunResult {
     pub queued: Option<ResponseTimes>,
     /// Time they spent in the slot, as far as workers told.
     pub service: Option<ResponseTimes>,
+    /// All those times, to be merged with those of other machines; left out where nobody merges them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
     /// What each worker did, ordered by id.
     pub workers: Vec<WorkerUse>,
     /// How busy the workers were, over time.

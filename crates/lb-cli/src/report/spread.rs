@@ -176,6 +176,7 @@ mod tests {
             pick: Some(times(7)),
             queued: None,
             service: None,
+            counts: None,
             workers: Vec::new(),
             utilisation: Vec::new(),
             pace: None,

@@ -57,6 +57,7 @@ fn run(name: &str, p50_us: f64, p99_us: f64, shares: [f64; 4], used: [f64; 4]) -
         }),
         queued: None,
         service: None,
+        counts: None,
         workers: workers(shares, used),
         utilisation: over_time(used),
         pace: None,

@@ -5,6 +5,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -245,6 +247,53 @@ fn found_workers_are_called_and_nothing_else_happens_to_them() {
     let refused = cluster.lbctl(&["bench", "run", "worker-killed", "--found"]);
     assert_eq!(refused.code, 65);
     assert!(refused.stderr.contains("--found contradicts the events"), "{}", refused.stderr);
+}
+
+/// Long enough for a run to get ready, also on a machine with other work.
+const UNTIL_START: Duration = Duration::from_secs(6);
+
+#[test]
+fn generators_that_begin_together_make_one_result() {
+    let mut cluster = Cluster::start();
+    let _worker = cluster.worker("theirs", &["--slots", "2"]);
+    let (name, folder) = (cluster.name.clone(), tempfile::tempdir().unwrap());
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let start = humantime::format_rfc3339(SystemTime::now() + UNTIL_START).to_string();
+    let run = |out: &str, policies: &str, start: &str| {
+        let found = ["bench", "run", "--found", "--clients", "2", "--requests", "20"];
+        let how = ["--task", "echo 64", "--policies", policies, "--start-at", start, "--out", out];
+        let there = ["--local", "--cluster", &name];
+        lbctl(&[&there[..], &found, &how].concat())
+    };
+    thread::scope(|scope| {
+        for name in ["one", "two"] {
+            let (out, start, run) = (file(name), &start, &run);
+            scope.spawn(move || {
+                let ended = run(&out, "rr", start);
+                assert_eq!(ended.code, 0, "{}", ended.stderr);
+            });
+        }
+    });
+    let parts = ["one/result.json", "two/result.json"].map(file);
+    let merge = |parts: &[&str]| {
+        lbctl(&[&["bench", "merge", "--output", "json", "--out", &file("all")], parts].concat())
+    };
+    let merged = merge(&[&parts[0], &parts[1]]);
+    assert_eq!(merged.code, 0, "{}", merged.stderr);
+    let outcome: Value = serde_json::from_str(&merged.stdout).unwrap();
+    assert_eq!(calls(&outcome, "round_robin"), (0, 40));
+    assert_eq!(outcome["runs"][0]["workers"][0]["requests"], 40);
+    assert_eq!(outcome["settings"]["machines"], 2);
+    assert!(folder.path().join("all/report.html").exists());
+
+    for (ended, complaint) in [
+        (run(&file("late"), "rr", "2020-01-01T00:00:00Z"), "--start-at has passed"),
+        (run(&file("more"), "rr,random", &start), "expected one policy"),
+        (merge(&[&file("all/result.json")]), "made by `lbctl bench run --found --start-at`"),
+    ] {
+        assert_eq!(ended.code, 65, "{}", ended.stderr);
+        assert!(ended.stderr.contains(complaint), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::Context as _;
@@ -56,6 +57,9 @@ pub(crate) struct Arguments {
     /// Call the workers that discovery finds, on any number of machines, instead of starting some
     #[arg(long)]
     found: bool,
+    /// Begin the calls of the one run at this moment, so that several machines begin together: 2026-01-31T12:00:00Z. `bench merge` makes one result of theirs
+    #[arg(long, value_name = "TIME", requires = "found", value_parser = humantime::parse_rfc3339_weak)]
+    start_at: Option<SystemTime>,
     /// Folder for result.json and report.html
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -73,13 +77,20 @@ pub(crate) async fn run(
         Some(given) => Source::find(given)?,
         None => Source::empty(),
     };
-    let scenario = resolve::resolve(&source, &arguments.flags)?;
+    let mut scenario = resolve::resolve(&source, &arguments.flags)?;
+    scenario.start_at = arguments.start_at;
     if arguments.found && !scenario.events.is_empty() {
         return Err(Failure::Refused(format!(
             "--found contradicts the events of scenario {}: workers that others started are not \
              killed, stopped or added",
             scenario.name
         )));
+    }
+    if scenario.start_at.is_some() && (scenario.policies.len() > 1 || scenario.repeats > 1) {
+        return Err(Failure::Refused(
+            "--start-at is the beginning of one run: expected one policy, and --repeats 1"
+                .to_owned(),
+        ));
     }
     let files = arguments.out.as_deref().map(Files::prepare).transpose()?;
     let calls = arguments.calls.as_deref().map(CallList::create).transpose()?.unwrap_or_default();
@@ -96,6 +107,9 @@ pub(crate) async fn run(
     show(common, &outcome, files.as_ref())?;
     if stop.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
 }
+
+/// The setting by which results of several machines find each other.
+pub(super) const START_AT: &str = "start_at";
 
 fn outcome(scenario: &Scenario, workers: &str, found: bool, runs: &[RunResult]) -> Outcome {
     let mut shown = Vec::new();
@@ -114,7 +128,12 @@ fn outcome(scenario: &Scenario, workers: &str, found: bool, runs: &[RunResult]) 
         runs: shown,
         spreads,
     };
-    let settings = if found { serde_json::json!({ "found": true }) } else { scenario.settings() };
+    let start_at = scenario.start_at.map(|at| humantime::format_rfc3339(at).to_string());
+    let settings = match (found, start_at) {
+        (false, _) => scenario.settings(),
+        (true, None) => serde_json::json!({ "found": true }),
+        (true, Some(at)) => serde_json::json!({ "found": true, (START_AT): at }),
+    };
     Outcome::new(scenario.name.clone(), settings, report, runs)
 }
 
@@ -152,7 +171,11 @@ fn describe(scenario: &Scenario, workers: &str) -> String {
     sentences.copied().collect::<Vec<_>>().join(" ")
 }
 
-fn show(common: &Common, outcome: &Outcome, files: Option<&Files>) -> Result<(), Failure> {
+pub(super) fn show(
+    common: &Common,
+    outcome: &Outcome,
+    files: Option<&Files>,
+) -> Result<(), Failure> {
     let written = files.map(|files| files.write(outcome)).transpose()?;
     if common.printer().is_json() {
         let json = serde_json::to_string_pretty(outcome).context("cannot write the result")?;
@@ -166,14 +189,14 @@ fn show(common: &Common, outcome: &Outcome, files: Option<&Files>) -> Result<(),
 }
 
 /// Where results go.
-struct Files {
+pub(super) struct Files {
     result: PathBuf,
     page: PathBuf,
 }
 
 impl Files {
     /// Finds out before the work, not after it, whether they can be written.
-    fn prepare(folder: &Path) -> Result<Self, Failure> {
+    pub(super) fn prepare(folder: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(folder).map_err(|source| Failure::write(folder, source))?;
         let files = Self { result: folder.join("result.json"), page: folder.join("report.html") };
         for path in [&files.result, &files.page] {

@@ -1,9 +1,9 @@
 //! Runs a scenario: the same start for every run, then calls, and events while they go on.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -167,7 +167,7 @@ impl Bench {
             load::run(&plan, target, NoProbe, &CancellationToken::new(), |_| ()).await;
             fleet::until_quiet(&mut self.admin).await?;
         }
-        Ok(())
+        wait_for(scenario.start_at).await
     }
 
     /// Says which events a run was too short for.
@@ -195,6 +195,18 @@ impl Bench {
             }
         }
     }
+}
+
+/// Waits for the moment at which other machines begin too.
+async fn wait_for(start: Option<SystemTime>) -> Result<(), Failure> {
+    let Some(start) = start else { return Ok(()) };
+    let Ok(time) = start.duration_since(SystemTime::now()) else {
+        return Err(Failure::Refused(
+            "--start-at has passed: expected a later time, or clocks that agree".to_owned(),
+        ));
+    };
+    sleep(time).await;
+    Ok(())
 }
 
 fn refused(error: load::PlanError) -> Failure {

@@ -69,6 +69,7 @@ pub(super) fn resolve(source: &Source, flags: &Flags) -> Result<Scenario, Scenar
         warm_up: count(flags.warm_up, &raw.warm_up, "warm_up", WARM_UP, 0)?,
         seed: count(flags.seed, &raw.seed, "seed", 0..=i64::MAX, SEED)?,
         events,
+        start_at: None,
     })
 }
 

@@ -3,7 +3,7 @@
 //! A value comes from a flag, else from the file, else it has a default. Whatever is wrong with it is
 //! said with the place it came from: file and line, or the flag.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -83,6 +83,8 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// In order.
     pub(crate) events: Vec<Event>,
+    /// When the one run begins, on several machines at once.
+    pub(crate) start_at: Option<SystemTime>,
 }
 
 /// Most clients that warm up at once: enough to reach every worker.
@@ -107,9 +109,10 @@ impl Scenario {
                 (Shape::Open { rate_per_second: *rate_per_second, spacing }, changes.clone())
             }
         };
-        Plan::new(policy.name(), shape, self.end)?
+        let plan = Plan::new(policy.name(), shape, self.end)?
             .with_rate_changes(changes)?
-            .with_reading_interval(self.reading_interval())
+            .with_reading_interval(self.reading_interval())?;
+        Ok(if self.start_at.is_some() { plan.with_counts() } else { plan })
     }
 
     /// The calls before a run that are not counted.
