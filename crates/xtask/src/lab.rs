@@ -33,6 +33,7 @@ pub(crate) use self::{
     command::{Arguments, run},
     host::{Host, SHARED},
     image::{Image, release},
+    ssh::KEY,
 };
 
 /// Where the folders of labs lie. Not under `target`, which may itself be an overlay: those do not nest.

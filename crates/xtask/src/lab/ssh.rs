@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use super::Host;
 use crate::tools::{self, command, output};
 
-const KEY: &str = "key";
+/// The file in a lab's folder that lets in to its hosts.
+pub(crate) const KEY: &str = "key";
 pub(super) const CONFIG: &str = "ssh_config";
 
 /// Makes the key of a lab.

@@ -11,6 +11,7 @@ mod journal;
 mod load;
 mod page;
 mod report;
+mod rollout;
 
 use std::{fs, time::Instant};
 
@@ -21,6 +22,7 @@ use self::{cluster::Cluster, load::Load, report::Report};
 use super::repository;
 use crate::{
     lab,
+    repo::Repository,
     tools::{print, root, say},
 };
 
@@ -45,10 +47,11 @@ const FOLDER: &str = "target/lab-report";
 /// # Errors
 /// When something does not hold, or a limit is not kept. Under `CI=true` also when the tier cannot run here.
 pub(super) fn run() -> anyhow::Result<()> {
-    match lab::obstacle() {
-        Some(obstacle) => super::skip("lab", &obstacle),
-        None => drills(&Options::default()),
+    if let Some(obstacle) = lab::obstacle() {
+        return super::skip("lab", &obstacle);
     }
+    rollout::lint()?;
+    on_cluster(&Options::default(), rollout::all)
 }
 
 /// Makes a cluster and runs fault drills on it.
@@ -56,10 +59,18 @@ pub(super) fn run() -> anyhow::Result<()> {
 /// # Errors
 /// When the cluster does not work, or a limit is not kept in two attempts.
 pub(crate) fn drills(options: &Options) -> anyhow::Result<()> {
+    on_cluster(options, |cluster, _| cluster.roll_out())
+}
+
+/// Makes a cluster in one way or another, and runs fault drills on it.
+fn on_cluster(
+    options: &Options,
+    roll_out: impl FnOnce(&Cluster, &Repository) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let repository = repository::make()?;
     let mut cluster = Cluster::boot(repository.folder())?;
-    let done = cluster.roll_out().and_then(|()| cluster.discover()).and_then(|()| {
+    let done = roll_out(&cluster, &repository).and_then(|()| cluster.discover()).and_then(|()| {
         say(&format!("the cluster stands after {:.0?}", started.elapsed()));
         report(&mut cluster, options)
     });

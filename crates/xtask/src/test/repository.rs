@@ -43,7 +43,7 @@ pub(super) fn file(folder: &Path, package: &str, revision: &str) -> anyhow::Resu
 }
 
 /// A whole version.
-fn version(revision: &str) -> String {
+pub(super) fn version(revision: &str) -> String {
     format!("{}-{revision}", env!("CARGO_PKG_VERSION"))
 }
 

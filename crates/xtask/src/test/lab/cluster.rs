@@ -1,6 +1,12 @@
 //! The hosts of the tier: h1 and h2 balance, h3 to h6 work, h7 and h8 call.
 
-use std::{ops::Range, path::Path, process::Child, thread, time::Duration};
+use std::{
+    ops::Range,
+    path::Path,
+    process::{Child, Command},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -24,7 +30,7 @@ pub(super) struct Cluster {
     ids: Vec<String>,
     server: Child,
     /// Last, since hosts need it.
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Cluster {
@@ -41,7 +47,7 @@ impl Cluster {
             // There is one drill with it; all others are without.
             host.run("systemctl --quiet disable --now avahi-daemon.service avahi-daemon.socket")?;
         }
-        Ok(Self { hosts, ids: Vec::new(), server, _lab: lab })
+        Ok(Self { hosts, ids: Vec::new(), server, lab })
     }
 
     /// Puts our packages on all hosts.
@@ -129,6 +135,10 @@ impl Cluster {
         &self.hosts[BALANCERS]
     }
 
+    pub(super) fn workers(&self) -> &[Host] {
+        &self.hosts[WORKERS]
+    }
+
     pub(super) fn clients(&self) -> &[Host] {
         &self.hosts[CLIENTS]
     }
@@ -143,6 +153,16 @@ impl Cluster {
 
     pub(super) fn worker(&mut self, number: usize) -> &mut Host {
         &mut self.hosts[WORKERS][number]
+    }
+
+    /// A program of this machine, in the network of the hosts.
+    pub(super) fn inside(&self, program: &str, arguments: &[&str]) -> Command {
+        self.lab.inside(program, arguments)
+    }
+
+    /// A folder for files that are gone with the cluster.
+    pub(super) fn folder(&self) -> &Path {
+        self.lab.folder()
     }
 
     /// Ids of the workers, by number.
