@@ -14,8 +14,8 @@ use super::{Place, link::LinkError};
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1200);
 /// A silent balancer is asked for a sign of life this often...
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// ...and has this long to give one: together under two seconds. A worker that hears nothing any more, because packets to it
-/// are lost or its address is another, still reports, and is in rotation until it closes the connection itself.
+/// ...and has this long to give one: together under two seconds, after which a worker whose machine has another address
+/// registers anew.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Connects to the first address of `place` that answers.
