@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context as _, bail, ensure};
 
 use crate::{
-    bench,
+    bench, test,
     tools::{cargo, command, output, root},
 };
 
@@ -66,7 +66,8 @@ pub(crate) fn check() -> anyhow::Result<()> {
     for path in output(command("git", &["ls-files", "*.rs"]))?.lines() {
         check_size(Path::new(path))?;
     }
-    bench::check_page()
+    bench::check_page()?;
+    test::lab::check_page()
 }
 
 fn check_pure(package: &str, allowed: &[&str]) -> anyhow::Result<()> {

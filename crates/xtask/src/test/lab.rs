@@ -91,6 +91,14 @@ fn on_cluster(
     Ok(())
 }
 
+/// The committed page must be that of the committed result.
+///
+/// # Errors
+/// When they differ.
+pub(crate) fn check_page() -> anyhow::Result<()> {
+    page::check()
+}
+
 /// All drills, one after the other, under one load.
 fn report(cluster: &mut Cluster, options: &Options) -> anyhow::Result<Report> {
     let mut load = Load::start(cluster)?;

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::report::{Figures, Report, Run};
 use crate::tools::root;
@@ -72,4 +72,16 @@ pub(super) fn table(drills: &[Run]) -> String {
 /// When it cannot be written.
 pub(super) fn save(report: &Report) -> anyhow::Result<()> {
     fs::write(root().join(PAGE), render(report)).context(PAGE)
+}
+
+/// The page must be that of the result.
+///
+/// # Errors
+/// When they differ.
+pub(super) fn check() -> anyhow::Result<()> {
+    let text = fs::read_to_string(root().join(COMMITTED)).context(COMMITTED)?;
+    let page = fs::read_to_string(root().join(PAGE)).context(PAGE)?;
+    let report: Report = serde_json::from_str(&text).context(COMMITTED)?;
+    ensure!(page == render(&report), "{PAGE} is not what `cargo xtask drills --save` would write");
+    Ok(())
 }
