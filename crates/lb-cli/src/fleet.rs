@@ -192,7 +192,10 @@ impl Fleet {
         let file =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = std::process::Command::new(program);
-        command.arg0(daemon.name()).args(["--local", "--listen", ":0", "--log", "info"]);
+        // Whatever keys this machine has, a fleet is for measuring and lives on the loopback.
+        command
+            .arg0(daemon.name())
+            .args(["--local", "--listen", ":0", "--log", "info", "--tls", "open"]);
         command.args(["--cluster", &self.search.cluster]).args(flags);
         // Its own group: a Ctrl-C in the terminal is for lbctl, which then stops the fleet in order.
         command.process_group(0);

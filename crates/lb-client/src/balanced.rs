@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) state: Arc<State>,
-    _tasks: [AbortOnDropHandle<()>; 3],
+    _tasks: [AbortOnDropHandle<()>; 4],
 }
 
 impl Shared {
@@ -34,6 +34,7 @@ impl Shared {
             tokio::spawn(found.publish(publisher)),
             tokio::spawn(async move { balancers::run(&connect, known).await }),
             tokio::spawn(async move { balancers::sweep(&sweep).await }),
+            tokio::spawn(lb_tls::follow(state.wanted.tls.clone())),
         ];
         Arc::new(Self { state, _tasks: tasks.map(AbortOnDropHandle::new) })
     }

@@ -9,6 +9,7 @@ use std::{collections::HashSet, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use lb_proto::v1::SessionOpen;
+use lb_tls::{Connector, Expected, Tls};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -44,21 +45,22 @@ pub(crate) async fn run(state: &State, mut known: watch::Receiver<Vec<FoundBalan
     let mut backoff = Backoff::new(fastrand::Rng::new());
     let mut lost: Option<String> = None;
     loop {
-        let connected_at = match dial_any(&mut known, lost.take().as_deref()).await {
-            Ok((id, channel)) => {
-                let connected_at = Instant::now();
-                tracing::debug!(balancer = id, "connected");
-                let reason = follow(channel, state).await;
-                tracing::debug!(balancer = id, %reason, "connection to the balancer ended");
-                state.note_trouble(format!("{id}: {}", reason.message()));
-                lost = Some(id);
-                Some(connected_at)
-            }
-            Err(trouble) => {
-                state.note_trouble(trouble);
-                None
-            }
-        };
+        let connected_at =
+            match dial_any(&mut known, lost.take().as_deref(), &state.wanted.tls).await {
+                Ok((id, channel)) => {
+                    let connected_at = Instant::now();
+                    tracing::debug!(balancer = id, "connected");
+                    let reason = follow(channel, state).await;
+                    tracing::debug!(balancer = id, %reason, "connection to the balancer ended");
+                    state.note_trouble(format!("{id}: {}", reason.message()));
+                    lost = Some(id);
+                    Some(connected_at)
+                }
+                Err(trouble) => {
+                    state.note_trouble(trouble);
+                    None
+                }
+            };
         if connected_at.is_some_and(|connected_at| connected_at.elapsed() >= SHORT_LIVED) {
             backoff.reset();
             continue;
@@ -102,6 +104,7 @@ async fn keep_session(channel: Channel, open: SessionOpen, state: &State) -> ton
 async fn dial_any(
     known: &mut watch::Receiver<Vec<FoundBalancer>>,
     lost: Option<&str>,
+    tls: &Tls,
 ) -> Result<(String, Channel), String> {
     let mut dials = FuturesUnordered::new();
     let mut tried = HashSet::new();
@@ -109,9 +112,9 @@ async fn dial_any(
     loop {
         let balancers = known.borrow_and_update().clone();
         let only_one = balancers.len() == 1;
-        for (id, address) in by_promise(&balancers, lost.filter(|_| !only_one)) {
+        for (balancer, address) in by_promise(&balancers, lost.filter(|_| !only_one)) {
             if tried.len() < DIALS && tried.insert(address.clone()) {
-                dials.push(dial(id.clone(), address.clone()));
+                dials.push(dial(balancer.clone(), address.clone(), tls));
             }
         }
         tokio::select! {
@@ -133,19 +136,31 @@ async fn dial_any(
 fn by_promise<'a>(
     balancers: &'a [FoundBalancer],
     lost: Option<&str>,
-) -> Vec<(&'a String, &'a String)> {
+) -> Vec<(&'a FoundBalancer, &'a String)> {
     let live = || balancers.iter().rev().filter(|balancer| lost != Some(balancer.id.as_str()));
     let most = live().map(|balancer| balancer.addresses.len()).max().unwrap_or(0);
-    let ranked = |rank| {
-        live().filter_map(move |balancer| Some((&balancer.id, balancer.addresses.get(rank)?)))
-    };
+    let ranked =
+        |rank| live().filter_map(move |balancer| Some((balancer, balancer.addresses.get(rank)?)));
     (0..most).flat_map(ranked).collect()
 }
 
-async fn dial(id: String, address: String) -> Result<(String, Channel), String> {
+async fn dial(
+    balancer: FoundBalancer,
+    address: String,
+    tls: &Tls,
+) -> Result<(String, Channel), String> {
+    if let Some(theirs) = balancer.mode.filter(|theirs| theirs != tls.mode().as_str()) {
+        return Err(format!(
+            "{address}: balancer {} announces the mode {theirs} and this client speaks {}: all of a cluster must speak \
+             the same",
+            balancer.id,
+            tls.mode()
+        ));
+    }
+    let connector = Connector::new(tls.clone(), Expected::Server, None);
     match endpoint(&address) {
-        Ok(endpoint) => match endpoint.connect().await {
-            Ok(channel) => Ok((id, channel)),
+        Ok(endpoint) => match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => Ok((balancer.id, channel)),
             Err(error) => Err(format!("{address}: {}", root(&error))),
         },
         Err(error) => Err(format!("{address}: {error}")),
@@ -164,7 +179,6 @@ fn root(error: &dyn std::error::Error) -> String {
 fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
     Ok(Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(DIAL_LIMIT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_LIMIT)
         .keep_alive_while_idle(true))
@@ -199,7 +213,7 @@ pub async fn connect_balancer(search: &Search) -> Result<BalancerConnection, Con
     let connect = async {
         let mut backoff = Backoff::new(fastrand::Rng::new());
         loop {
-            match dial_any(&mut known, None).await {
+            match dial_any(&mut known, None, &search.tls).await {
                 Ok((id, channel)) => return BalancerConnection { id, channel },
                 Err(error) => {
                     *trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lb_discovery::Scope;
+use lb_tls::Tls;
 use tokio::time::timeout;
 
 use crate::{
@@ -62,6 +63,13 @@ impl Builder {
         self
     }
 
+    /// How to speak with balancers and workers, see [`Tls::of_client`]. Default: openly.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.search.tls = tls;
+        self
+    }
+
     /// Labels that a worker must have. At most 32.
     #[must_use]
     pub fn labels(
@@ -118,7 +126,8 @@ impl Builder {
         let labels = lb_proto::parse::labels("labels", self.labels)?;
         let found = self.search.start()?;
         let local = self.picks == Source::Local && labels.is_empty();
-        let wanted = Wanted { service, labels, local, wait: self.search.wait };
+        let Search { wait, tls, .. } = self.search;
+        let wanted = Wanted { service, labels, local, wait, tls };
         Ok(Shared::start(State::new(wanted), found))
     }
 }

@@ -22,12 +22,13 @@ use hyper::{
     client::conn::{TrySendError, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use lb_tls::{Expected, Tls};
 use tokio::{net::TcpStream, time::timeout};
 use tonic::{Code, Status};
 
 use crate::replay::ReplayBody;
 
-/// How long a dial may take. On a LAN it takes a millisecond, and one lost SYN is sent again after
+/// How long a dial may take, and the TLS handshake after it. On a LAN it takes a millisecond, and one lost SYN is sent again after
 /// a second: waiting longer only delays the second choice.
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
 /// How often a silent connection is tested, and how long the answer may take: calls in a worker that
@@ -67,13 +68,16 @@ type Dial = Shared<BoxFuture<'static, Result<Sender, DialError>>>;
 #[derive(Debug)]
 pub(crate) struct Connection {
     address: Arc<str>,
+    tls: Tls,
+    /// Who must be there, where that can be known.
+    expected: Expected,
     /// The latest dial, under way or done. Callers who come meanwhile share it.
     dial: Mutex<Option<Dial>>,
 }
 
 impl Connection {
-    pub(crate) fn new(address: Arc<str>) -> Self {
-        Self { address, dial: Mutex::new(None) }
+    pub(crate) fn new(address: Arc<str>, tls: Tls, expected: Expected) -> Self {
+        Self { address, tls, expected, dial: Mutex::new(None) }
     }
 
     /// The open connection, or a new one. The dial runs in a task of its own, so that a caller who
@@ -83,10 +87,16 @@ impl Connection {
             let mut slot = self.dial.lock().unwrap_or_else(PoisonError::into_inner);
             match slot.as_ref() {
                 Some(dial) if is_usable(dial) => dial.clone(),
-                _ => slot.insert(start(&self.address)).clone(),
+                _ => slot.insert(self.start()).clone(),
             }
         };
         dial.await
+    }
+
+    fn start(&self) -> Dial {
+        let (address, tls) = (Arc::clone(&self.address), self.tls.clone());
+        let task = tokio::spawn(dial(address, tls, self.expected.clone()));
+        async move { task.await.unwrap_or(Err(DialError::Shutdown)) }.boxed().shared()
     }
 
     /// Whether there is a connection that was not closed by either side.
@@ -112,16 +122,15 @@ fn is_usable(dial: &Dial) -> bool {
     }
 }
 
-fn start(address: &Arc<str>) -> Dial {
-    let task = tokio::spawn(dial(Arc::clone(address)));
-    async move { task.await.unwrap_or(Err(DialError::Shutdown)) }.boxed().shared()
-}
-
-async fn dial(address: Arc<str>) -> Result<Sender, DialError> {
+async fn dial(address: Arc<str>, tls: Tls, expected: Expected) -> Result<Sender, DialError> {
     let connect = timeout(DIAL_LIMIT, TcpStream::connect(&*address)).await;
     let stream = connect
         .map_err(|_| DialError::Timeout)?
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .map_err(|error| DialError::Connect(Arc::new(error)))?;
+    let stream = timeout(DIAL_LIMIT, tls.connect(stream, expected))
+        .await
+        .map_err(|_| DialError::Timeout)?
         .map_err(|error| DialError::Connect(Arc::new(error)))?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -197,4 +206,46 @@ pub(crate) fn broken(error: &hyper::Error) -> Status {
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     std::error::Error::source(error)?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use lb_core::id::ClusterName;
+    use lb_pki::{Folder, LIFETIME, choice};
+    use lb_tls::{Identity, Incoming, Role};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a balancer that lies, or somebody who has taken over an address, could make of a pick.
+    #[tokio::test]
+    async fn a_worker_is_who_was_picked_and_not_who_answers() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster: ClusterName = "lab".parse().unwrap();
+        let folder = Folder::init(directory.path(), cluster.clone(), false).unwrap();
+        let issue = |role, name: &str| {
+            let (cluster, name) = (cluster.clone(), name.parse().unwrap());
+            let identity = Identity { cluster, role, name, services: vec![] };
+            choice(&folder.issue(&identity, LIFETIME, false).unwrap(), role)
+        };
+        let worker = Tls::of_worker(&issue(Role::Worker, "a"), &cluster).unwrap();
+        let client = Tls::of_client(&issue(Role::Client, "c"), &cluster).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Arc<str> = listener.local_addr().unwrap().to_string().into();
+        let mut incoming = Incoming::new(listener, worker);
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Some(stream) = incoming.next().await {
+                open.push(stream);
+            }
+        });
+        let dial = async |tls: &Tls, id: &str| {
+            let expected = Expected::Worker(id.parse().unwrap());
+            Connection::new(Arc::clone(&address), tls.clone(), expected).sender().await.map(drop)
+        };
+        assert!(dial(&client, "a").await.is_ok());
+        let error = dial(&client, "b").await.unwrap_err().to_string();
+        assert_eq!(error, "cannot connect: the peer is lb://lab/worker/a: expected worker b");
+    }
 }

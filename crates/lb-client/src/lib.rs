@@ -44,6 +44,7 @@ pub use balancers::{BalancerConnection, connect_balancer};
 pub use builder::Builder;
 pub use call::CallInfo;
 pub use lb_discovery::Scope;
+pub use lb_tls::{Choice, Mode, Tls, TlsError};
 pub use pick::{Picked, Source};
 pub use response::WORKER_METADATA_KEY;
 pub use search::{

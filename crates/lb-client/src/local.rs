@@ -77,7 +77,10 @@ mod tests {
     fn fleet(weights: &[f64]) -> Vec<Endpoint> {
         let endpoint = |(index, weight): (usize, &f64)| {
             let id = format!("w{index}").parse().unwrap();
-            Endpoint { worker: Arc::new(Worker::new(id, "127.0.0.1:1")), weight: *weight }
+            Endpoint {
+                worker: Arc::new(Worker::new(id, "127.0.0.1:1", lb_tls::Tls::open())),
+                weight: *weight,
+            }
         };
         weights.iter().enumerate().map(endpoint).collect()
     }

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use lb_core::id::{ClusterName, NameError};
 use lb_discovery::{Browse, Change, Discovery, DiscoveryError, Role, Scope};
 use lb_proto::parse::ParseError;
+use lb_tls::{Tls, TlsError};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -35,6 +36,8 @@ pub struct Search {
     pub balancers: Vec<String>,
     /// How long to look before giving up.
     pub wait: Duration,
+    /// How to speak with balancers, and with the workers that they name.
+    pub tls: Tls,
 }
 
 impl Default for Search {
@@ -44,6 +47,7 @@ impl Default for Search {
             scope: Scope::Lan,
             balancers: Vec::new(),
             wait: DEFAULT_WAIT,
+            tls: Tls::open(),
         }
     }
 }
@@ -66,6 +70,9 @@ pub enum ConnectError {
     /// DNS-SD does not work on this machine.
     #[error("cannot look for balancers: {0}")]
     Discovery(#[from] DiscoveryError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Nobody answered.
     #[error(
         "no balancer {} within {waited:?}{}; {}",
@@ -99,7 +106,7 @@ fn cause(trouble: Option<&str>) -> String {
 
 fn advice(search: &Search) -> &'static str {
     if !search.balancers.is_empty() {
-        return "check that lb-server runs there and that the port is its own";
+        return "check that lb-server runs there, that the port is its own, and that it speaks the same mode (open, tls or mtls)";
     }
     match search.scope {
         Scope::Lan => {
@@ -119,6 +126,8 @@ pub struct FoundBalancer {
     pub id: String,
     /// Where it can be dialled, best first.
     pub addresses: Vec<String>,
+    /// The mode that it announces: nothing to believe, but enough to say why it would not work.
+    pub mode: Option<String>,
 }
 
 impl Search {
@@ -135,6 +144,7 @@ impl Search {
             let given = |address: &String| FoundBalancer {
                 id: address.clone(),
                 addresses: vec![address.clone()],
+                mode: None,
             };
             return Ok(FoundBalancers {
                 known: self.balancers.iter().map(given).collect(),
@@ -219,7 +229,8 @@ fn apply(known: &mut Vec<FoundBalancer>, change: Change) {
     match change {
         Change::Up(peer) => {
             let addresses = peer.addresses.iter().map(ToString::to_string).collect();
-            let found = FoundBalancer { id: peer.id, addresses };
+            let mode = peer.txt.get(lb_tls::TXT_KEY).cloned();
+            let found = FoundBalancer { id: peer.id, addresses, mode };
             match known.iter_mut().find(|known| known.id == found.id) {
                 Some(place) => *place = found,
                 None => known.push(found),

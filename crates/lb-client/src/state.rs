@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use lb_core::id::{BalancerId, ServiceName, WorkerId, WorkerNumber};
+use lb_tls::Tls;
 use tokio::{sync::watch, time::timeout_at};
 use tonic::Status;
 
@@ -35,6 +36,8 @@ pub(crate) struct Wanted {
     pub(crate) local: bool,
     /// How long a call may wait for a balancer when there is neither a session nor a list.
     pub(crate) wait: Duration,
+    /// How to speak with everybody.
+    pub(crate) tls: Tls,
 }
 
 /// A worker that a call has tried in vain.
@@ -76,8 +79,8 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(wanted: Wanted) -> Self {
         Self {
+            workers: Workers::new(wanted.tls.clone()),
             wanted,
-            workers: Workers::default(),
             assignments: Assignments::default(),
             session: ArcSwapOption::empty(),
             session_refused: AtomicBool::new(false),
@@ -285,6 +288,7 @@ mod tests {
             labels: labels.iter().map(own).collect(),
             local: false,
             wait: Duration::from_secs(3),
+            tls: Tls::open(),
         });
         let endpoint = |id: &str| Endpoint {
             worker: state.workers.intern(&id.parse().unwrap(), "127.0.0.1:1"),
@@ -325,6 +329,7 @@ mod tests {
             labels: BTreeMap::new(),
             local: false,
             wait: Duration::from_secs(3),
+            tls: Tls::open(),
         });
         state.note_trouble("192.0.2.1:5: connection refused".into());
         let started = Instant::now();

@@ -15,6 +15,7 @@ use std::{
 
 use http::uri::Authority;
 use lb_core::id::WorkerId;
+use lb_tls::{Expected, Tls};
 
 use crate::connection::Connection;
 
@@ -51,11 +52,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(id: WorkerId, address: &str) -> Self {
+    pub(crate) fn new(id: WorkerId, address: &str, tls: Tls) -> Self {
         let address: Arc<str> = address.into();
+        let expected = Expected::Worker(id.clone());
         Self {
             id,
-            connection: Connection::new(Arc::clone(&address)),
+            connection: Connection::new(Arc::clone(&address), tls, expected),
             authority: address.parse().ok(),
             address,
             outstanding: AtomicU32::new(0),
@@ -113,15 +115,23 @@ type Key = (WorkerId, Arc<str>);
 
 /// All workers named to this client so far and not yet forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Workers(Mutex<HashMap<Key, Arc<Worker>>>);
+pub(crate) struct Workers {
+    table: Mutex<HashMap<Key, Arc<Worker>>>,
+    /// How to speak with them.
+    tls: Tls,
+}
 
 impl Workers {
+    pub(crate) fn new(tls: Tls) -> Self {
+        Self { table: Mutex::default(), tls }
+    }
+
     /// The record of a worker, made when it is named for the first time.
     pub(crate) fn intern(&self, id: &WorkerId, address: &str) -> Arc<Worker> {
         let mut table = self.table();
         let key = (id.clone(), Arc::from(address));
         Arc::clone(table.entry(key).or_insert_with(|| {
-            let worker = Worker::new(id.clone(), address);
+            let worker = Worker::new(id.clone(), address, self.tls.clone());
             worker.last_used_ms.store(now_ms(), Ordering::Relaxed);
             Arc::new(worker)
         }))
@@ -149,7 +159,7 @@ impl Workers {
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Worker>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,7 +196,7 @@ mod tests {
 
     #[test]
     fn ejection_passes() {
-        let worker = Worker::new(id("a"), "127.0.0.1:1");
+        let worker = Worker::new(id("a"), "127.0.0.1:1", Tls::open());
         worker.eject(5_000);
         assert!(worker.is_ejected(5_999));
         assert!(!worker.is_ejected(6_000));

@@ -57,6 +57,12 @@ pub enum ParseError {
          connect to the balancer's address on the network, or start the balancer with --local"
     )]
     Unreachable(IpAddr),
+    /// A worker from anywhere, where nobody proves who it is.
+    #[error(
+        "this connection comes from {0}: without certificates (mode mtls) only workers in private and link-local \
+         networks may register"
+    )]
+    Public(IpAddr),
     /// A worker announces an address that is not its own.
     #[error(
         "hello.address is {announced}, but this connection comes from {peer}: a worker can only announce its own address"

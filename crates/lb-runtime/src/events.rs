@@ -32,7 +32,7 @@ const SERVER: &str = "lb-server";
 const WORKER: &str = "lb-worker";
 
 /// All kinds.
-pub const ALL: [Event; 27] = [
+pub const ALL: [Event; 32] = [
     Event {
         name: "stopping",
         message_ids: &[
@@ -109,6 +109,68 @@ pub const ALL: [Event; 27] = [
         text: "The message says why. systemd starts the unit again. Of the exit statuses, 69 means that \
                something it needs is not there, such as a free port or a network that carries \
                multicast; 70 is a defect of the program.",
+    },
+    Event {
+        name: "open_mode",
+        message_ids: &[
+            (SERVER, "ed7fdafeb2644343ac38cc8aa703a799"),
+            (WORKER, "0dfab81849e5489494ade5c5a97592de"),
+        ],
+        level: Level::WARN,
+        fields: &[],
+        subject: "Connections are not protected",
+        text: "The mode is open: anybody on the network can listen, register workers and give orders. \
+               To change that, make certificates (\"lbctl pki\", or the role lb_pki for Ansible) and put \
+               them into /etc/lb/tls of every machine; see [tls] in the manual page of the configuration. To be content \
+               with it on a network that you trust is a choice as well.",
+    },
+    Event {
+        name: "connection_refused",
+        message_ids: &[
+            (SERVER, "451a9b2ec2a644e2983a947c18aa101f"),
+            (WORKER, "1baab9eeb31847d2ac7ed572ad22c35d"),
+        ],
+        level: Level::WARN,
+        fields: &["peer", "problem"],
+        subject: "A connection did not get through its TLS handshake",
+        text: "It came from @LB_PEER@: @LB_PROBLEM@. Told once a minute at most, all of them at the \
+               level debug. A daemon or client in the mode open is the most likely cause, then a \
+               certificate of another authority or one that has ended.",
+    },
+    Event {
+        name: "certificates_renewed",
+        message_ids: &[
+            (SERVER, "964421c0c918481489f3ac02c8970522"),
+            (WORKER, "5ab68d38bf4541ef9e068be4288e39f5"),
+        ],
+        level: Level::INFO,
+        fields: &[],
+        subject: "New certificates are in use",
+        text: "New connections use what is in the files now. Those that there are stay as they are.",
+    },
+    Event {
+        name: "certificates_refused",
+        message_ids: &[
+            (SERVER, "031ce30437fe473ab3c9f67d9865a7ac"),
+            (WORKER, "de0c8a78ac9a43ae81e40d61591f1a3b"),
+        ],
+        level: Level::WARN,
+        fields: &["error"],
+        subject: "The new certificates cannot be used",
+        text: "The old ones stay in use: @LB_ERROR@. The files are looked at again every minute. The \
+               daemon would not start with them as they are.",
+    },
+    Event {
+        name: "certificate_ends",
+        message_ids: &[
+            (SERVER, "ed4d4f7a92be4def8e5f54080f251b2d"),
+            (WORKER, "0fd9876f528d474690af932323589a7a"),
+        ],
+        level: Level::WARN,
+        fields: &["problem"],
+        subject: "The certificate of this daemon must be renewed",
+        text: "Of the certificate in use: @LB_PROBLEM@. Renew it with what it was made with (\"lbctl \
+               pki renew\", the role lb_pki) and put it into the same file; no restart is needed.",
     },
     Event {
         name: "balancer_ready",

@@ -48,7 +48,7 @@ fn names_and_message_ids_are_sound_and_given_once() {
 #[test]
 fn the_table_has_every_event_that_is_written_and_no_other() {
     let mut written = BTreeSet::new();
-    for package in ["lb-runtime", "lb-discovery", "lb-server", "lb-worker"] {
+    for package in ["lb-runtime", "lb-discovery", "lb-tls", "lb-server", "lb-worker"] {
         collect(&root().join("crates").join(package).join("src"), &mut written);
     }
     let listed: BTreeSet<String> = ALL.iter().map(|event| event.name.to_owned()).collect();

@@ -8,9 +8,14 @@ use lb_runtime::{
     config::{ConfigError, Loaded},
     logging, net,
 };
+use lb_tls::{Choice, Tls};
 
 /// The documented defaults, also installed as `/etc/lb/lb-server.toml`.
 pub(crate) const DEFAULTS: &str = include_str!("../../../packaging/lb-server.toml");
+
+/// What the defaults do not have, since it depends on the files that are there.
+pub(crate) const EXAMPLES: &str =
+    "[tls]\nmode = \"mtls\"\nca = \"ca\"\ncertificate = \"crt\"\nkey = \"key\"\n";
 
 /// Highest value of a limit: more streams than this one process cannot hold.
 const LIMIT_CEILING: usize = 1_000_000;
@@ -25,6 +30,8 @@ pub(crate) struct Raw {
     pub(crate) local: bool,
     pub(crate) log: String,
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) tls: Choice,
 }
 
 /// How much at once.
@@ -50,6 +57,8 @@ pub struct Settings {
     pub scope: Scope,
     /// How much at once.
     pub limits: Limits,
+    /// How it speaks with everybody.
+    pub tls: Tls,
 }
 
 impl Settings {
@@ -76,12 +85,16 @@ impl Settings {
         }
         let listen = if raw.local { net::confine(&raw.listen) } else { Ok(raw.listen.clone()) };
         let listen = listen.and_then(|listen| net::check(&listen).map(|()| listen));
+        let cluster = raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?;
+        let tls = Tls::of_server(&raw.tls, &cluster)
+            .map_err(|error| loaded.refuse(&format!("tls.{}", error.setting()), error))?;
         Ok(Self {
             listen: listen.map_err(|error| loaded.refuse("listen", error))?,
-            cluster: raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?,
+            cluster,
             policy: raw.policy.parse().map_err(|error| loaded.refuse("policy", error))?,
             scope: if raw.local { Scope::Loopback } else { Scope::Lan },
             limits: raw.limits,
+            tls,
         })
     }
 }
@@ -95,7 +108,7 @@ mod tests {
     fn settings(overrides: &str) -> Result<Settings, ConfigError> {
         let sources = Sources {
             embedded: DEFAULTS,
-            examples: "",
+            examples: EXAMPLES,
             file: FileChoice::None,
             environment: vec![],
             environment_prefix: "LB_SERVER_",

@@ -20,10 +20,11 @@ use lb_runtime::{
     service::{self, Watchdog},
     signals::Signals,
 };
+use lb_tls::ModeFlag;
 
 use crate::{
     Server, ServerError, Settings,
-    config::{DEFAULTS, Raw},
+    config::{DEFAULTS, EXAMPLES, Raw},
     server::Control,
 };
 
@@ -53,6 +54,10 @@ pub struct Arguments {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     local: bool,
+    /// How to speak: open, tls or mtls; without it the strictest that there are keys for
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<ModeFlag>,
     /// What to log: error, warn, info, debug, trace, or a filter
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -118,7 +123,7 @@ fn try_run(arguments: &Arguments) -> Result<(), DaemonError> {
 fn read(arguments: &Arguments) -> Result<(Loaded<Raw>, Settings), ConfigError> {
     let loaded = config::load(Sources {
         embedded: DEFAULTS,
-        examples: "",
+        examples: EXAMPLES,
         file: FileChoice::new(arguments.config.clone(), NAME),
         environment: config::process_environment(),
         environment_prefix: ENVIRONMENT_PREFIX,

@@ -16,5 +16,7 @@ mod session;
 mod status;
 mod watch;
 
+pub use lb_tls::Tls;
+
 pub use config::{Limits, Settings};
 pub use server::{Control, Server, ServerError};

@@ -5,7 +5,7 @@
 //! reports up and takes orders down. When the connection goes, gRPC drops the stream, and the owner hears of it from
 //! the guard inside ([`Registered`]).
 
-use std::{net::IpAddr, pin::Pin, time::Duration};
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_channel::mpsc;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -25,6 +25,8 @@ use lb_proto::{
         registry_server::Registry, worker_message::Kind as Said,
     },
 };
+
+use lb_tls::{Identity, Peer, rights::may_register};
 
 use crate::{
     owner::{Event, Handle, ORDER_QUEUE, OrderSender},
@@ -51,6 +53,8 @@ pub(crate) struct Registration {
     pub(crate) cluster: ClusterName,
     /// Whether this balancer serves its own machine only.
     pub(crate) local: bool,
+    /// Whether workers prove who they are.
+    pub(crate) identified: bool,
     pub(crate) stop: CancellationToken,
 }
 
@@ -64,14 +68,18 @@ impl Registry for Registration {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        let peer = request.remote_addr().map(|address| address.ip());
-        let peer = peer.ok_or_else(|| Status::internal("the connection has no peer address"))?;
+        let Some(&Peer { address: Some(address), ref identity, .. }) = request.extensions().get()
+        else {
+            return Err(Status::internal("the connection has no peer address"));
+        };
         let newcomer = Newcomer {
             owner: self.owner.clone(),
             balancer: self.balancer.clone(),
             cluster: self.cluster.clone(),
             local: self.local,
-            peer,
+            identified: self.identified,
+            peer: address.ip(),
+            identity: identity.clone(),
             said: request.into_inner(),
             stop: self.stop.clone(),
         };
@@ -129,7 +137,9 @@ struct Newcomer {
     balancer: BalancerId,
     cluster: ClusterName,
     local: bool,
+    identified: bool,
     peer: IpAddr,
+    identity: Option<Arc<Identity>>,
     said: Streaming<WorkerMessage>,
     stop: CancellationToken,
 }
@@ -167,6 +177,12 @@ impl Newcomer {
             let reason = ParseError::Unreachable(ip).to_string();
             return Err(refused(&Status::failed_precondition(reason), Duration::ZERO));
         }
+        if !self.identified && !is_private(ip) {
+            let reason = ParseError::Public(ip).to_string();
+            return Err(refused(&Status::permission_denied(reason), Duration::ZERO));
+        }
+        may_register(self.identity.as_deref(), &parsed.hello.id, &parsed.hello.services)
+            .map_err(|status| refused(&status, Duration::ZERO))?;
         let ask = |reply| Event::Hello { hello: Box::new(parsed.hello), orders, reply };
         let admitted = self.owner.ask(ask).await;
         let admitted = admitted.map_err(|stopping| refused(&stopping.into_status(), HEARTBEAT))?;
@@ -189,6 +205,18 @@ impl Newcomer {
     }
 }
 
+/// Addresses that are not routed over the Internet (RFC 1918, 3927, 4193, 4291).
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            address.is_private() || address.is_link_local() || address.is_loopback()
+        }
+        IpAddr::V6(address) => {
+            address.is_unique_local() || address.is_unicast_link_local() || address.is_loopback()
+        }
+    }
+}
+
 fn refused(status: &Status, retry_after: Duration) -> Refused {
     Refused {
         code: status.code().into(),
@@ -199,4 +227,32 @@ fn refused(status: &Status, retry_after: Duration) -> Refused {
 
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_stay_at_home_are_private() {
+        for (address, private) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.1.1", true),
+            ("169.254.1.1", true),
+            ("127.0.0.1", true),
+            ("192.0.2.1", false),
+            ("100.64.0.1", false),
+            ("8.8.8.8", false),
+            ("::ffff:10.1.2.3", true),
+            ("::ffff:8.8.8.8", false),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
+        }
+    }
 }

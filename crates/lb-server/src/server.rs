@@ -8,11 +8,8 @@ use std::{
 };
 
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{self, server::TcpIncoming},
-};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::{service::Routes, transport};
 use tracing::{info, warn};
 
 use lb_core::id::BalancerId;
@@ -22,6 +19,10 @@ use lb_proto::v1::{
     registry_server::RegistryServer,
 };
 use lb_runtime::net::{self, BindError};
+use lb_tls::{
+    Incoming, Mode, Tls,
+    rights::{self, Guard},
+};
 
 use crate::{
     admin::Administration,
@@ -88,10 +89,12 @@ impl fmt::Debug for Server {
 pub struct Control {
     owner: Handle,
     streams: Streams,
+    tls: Tls,
 }
 
 impl Control {
-    /// Puts the policy and the limits of `settings` in force; everything else needs a new balancer.
+    /// Puts the policy and the limits of `settings` in force, and looks for new certificates; everything else needs a new
+    /// balancer.
     pub async fn apply(&self, settings: &Settings) {
         let policy = settings.policy;
         if self.owner.snapshot().policy != policy {
@@ -99,6 +102,7 @@ impl Control {
             drop(self.owner.ask(|reply| Event::SetPolicy { policy, reply }).await);
         }
         self.streams.resize(settings.limits);
+        lb_tls::look(&self.tls);
     }
 }
 
@@ -151,7 +155,8 @@ impl Server {
 
     /// For changes while it serves.
     pub fn control(&self) -> Control {
-        Control { owner: self.handle.clone(), streams: self.streams.clone() }
+        let (owner, streams) = (self.handle.clone(), self.streams.clone());
+        Control { owner, streams, tls: self.settings.tls.clone() }
     }
 
     /// Serves until `stop`, then ends every stream and leaves the network in order. `ready` is called once it
@@ -169,6 +174,14 @@ impl Server {
         let announcement = self.announcement();
         let (id, address) = (self.id.clone(), self.address);
         let (cluster, handle) = (self.settings.cluster.clone(), self.handle.clone());
+        let tls = self.settings.tls.clone();
+        if tls.is_open() && self.settings.scope == Scope::Lan {
+            warn!(
+                event = "open_mode",
+                "anybody on the network can listen to this balancer, register with it and order it about"
+            );
+        }
+        let _renewal = AbortOnDropHandle::new(tokio::spawn(lb_tls::follow(tls)));
         let serving = self.serve(alive, stop.clone())?;
         let advertisement = discovery.advertise(announcement).await?;
         let policy = handle.snapshot().policy;
@@ -192,7 +205,10 @@ impl Server {
             cluster: self.settings.cluster.to_string(),
             port: self.address.port(),
             addresses: if unspecified { vec![] } else { vec![self.address.ip()] },
-            txt: vec![("version".into(), env!("CARGO_PKG_VERSION").into())],
+            txt: vec![
+                ("version".into(), env!("CARGO_PKG_VERSION").into()),
+                (lb_tls::TXT_KEY.into(), self.settings.tls.mode().to_string()),
+            ],
         }
     }
 
@@ -203,10 +219,13 @@ impl Server {
     ) -> Result<JoinHandle<Result<(), transport::Error>>, ServerError> {
         let routes = self.routes(&stop)?;
         tokio::spawn(self.owner.run(alive));
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let tls = self.settings.tls;
+        let guard = Guard::new(tls.mode(), rights::AT_SERVER);
+        let incoming = Incoming::new(self.listener, tls);
         let server = transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .layer(guard)
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         Ok(tokio::spawn(server))
@@ -220,6 +239,7 @@ impl Server {
             balancer: id.clone(),
             cluster: cluster.clone(),
             local: self.settings.scope == Scope::Loopback,
+            identified: self.settings.tls.mode() == Mode::Mtls,
             stop: stop.clone(),
         };
         let balancer = Balancer {

@@ -59,6 +59,7 @@ pub(crate) fn balancer() -> anyhow::Result<()> {
             policy: PolicyKind::LeastLoad,
             scope: Scope::Loopback,
             limits: Limits { sessions: PLACES, watchers: PLACES },
+            tls: lb_server::Tls::open(),
         };
         let server = lb_server::Server::bind(settings)?;
         let address = server.address();

@@ -130,6 +130,7 @@ mod tests {
             policy: PolicyKind::RoundRobin,
             scope: Scope::Loopback,
             limits: Limits { sessions: 10, watchers: 10 },
+            tls: lb_server::Tls::open(),
         };
         let server = Server::bind(settings).unwrap();
         let (ready, is_ready) = oneshot::channel();

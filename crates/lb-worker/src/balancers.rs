@@ -97,7 +97,8 @@ impl Balancers {
 
     fn up(&mut self, peer: Peer) {
         let known = self.known(&peer).and_then(|name| self.places.remove(&name));
-        let here = Place::Found { addresses: peer.addresses, withdrawn: None };
+        let mode = peer.txt.get(lb_tls::TXT_KEY).cloned();
+        let here = Place::Found { addresses: peer.addresses, mode, withdrawn: None };
         let Some(place) = known else {
             info!(event = "balancer_found", balancer = peer.id, "found a balancer");
             return self.add(peer.id, here);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use lb_core::id::{ClusterName, NameError, ServiceName, WorkerId};
 use lb_discovery::Scope;
+use lb_tls::{Identity, Tls};
 
 use crate::{
     identity,
@@ -72,6 +73,34 @@ pub enum BuildError {
     /// A balancer's address cannot be dialled.
     #[error("balancer address {0:?} is not valid: expected \"host:port\"")]
     Balancer(String),
+    /// The certificate is that of another worker.
+    #[error(
+        "id is {id}, but the certificate is that of {certificate}: leave the id out, or make it the same"
+    )]
+    OtherId {
+        /// The one that was set.
+        id: WorkerId,
+        /// Whose certificate it is.
+        certificate: Box<Identity>,
+    },
+    /// The certificate is of another cluster.
+    #[error("cluster is {cluster}, but the certificate is that of {certificate}")]
+    OtherCluster {
+        /// The one that was set.
+        cluster: ClusterName,
+        /// Whose certificate it is.
+        certificate: Box<Identity>,
+    },
+    /// The certificate does not give a service that is to be offered.
+    #[error(
+        "service {service} is not in the certificate of {certificate}: issue it with that service, or leave the service out"
+    )]
+    NotCertified {
+        /// The service.
+        service: ServiceName,
+        /// Whose certificate it is.
+        certificate: Box<Identity>,
+    },
     /// There is nothing to listen on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -81,13 +110,17 @@ impl BuildError {
     /// The setting at fault, as [`Builder`] calls it, in the plural where there may be several.
     pub fn setting(&self) -> &'static str {
         match self {
-            Self::Range { field: "number of services", .. } => "services",
+            Self::Range { field: "number of services", .. } | Self::NotCertified { .. } => {
+                "services"
+            }
             Self::Range { field: "number of labels", .. }
             | Self::Text { field: "label key" | "label value", .. } => "labels",
             Self::Name { field, .. } | Self::Range { field, .. } | Self::Text { field, .. } => {
                 field
             }
             Self::Balancer(_) => "balancers",
+            Self::OtherId { .. } => "id",
+            Self::OtherCluster { .. } => "cluster",
             Self::Listen(_) => "listen",
         }
     }
@@ -110,6 +143,7 @@ pub struct Builder {
     descriptor_sets: Vec<&'static [u8]>,
     drain_timeout: Duration,
     version: String,
+    tls: Tls,
 }
 
 impl Builder {
@@ -128,6 +162,7 @@ impl Builder {
             descriptor_sets: Vec::new(),
             drain_timeout: DRAIN_TIMEOUT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            tls: Tls::open(),
         }
     }
 
@@ -137,7 +172,7 @@ impl Builder {
         self
     }
 
-    /// Stable identity, 1 to 63 characters of a-z, 0-9 and '-'. By default it is kept in systemd's state directory, or else
+    /// Stable identity, 1 to 63 characters of a-z, 0-9 and '-'. By default it is that of the certificate; without one it is kept in systemd's state directory, or else
     /// made of the host's name and the port.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -211,6 +246,12 @@ impl Builder {
         self
     }
 
+    /// How to speak with balancers and clients; by default openly. See [`Tls::of_worker`].
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// Checks everything without listening.
     ///
     /// # Errors
@@ -229,9 +270,10 @@ impl Builder {
     pub fn build(self) -> Result<Worker, BuildError> {
         let settings = self.settings()?;
         let (listener, address) = listen::listen(&self.listen, self.scope)?;
-        let id: WorkerId = match &self.id {
-            Some(id) => parse("id", id)?,
-            None => identity::default_id(address.port()),
+        let id: WorkerId = match (&self.id, self.tls.identity()) {
+            (Some(id), _) => parse("id", id)?,
+            (None, Some(certificate)) => certificate.name.clone(),
+            (None, None) => identity::default_id(address.port()),
         };
         let (slots, queue) = self.limits()?;
         let load = Load::new(slots, queue, Instant::now());
@@ -239,15 +281,16 @@ impl Builder {
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, BuildError> {
-        if let Some(id) = &self.id {
-            parse::<WorkerId>("id", id)?;
-        }
+        let id = self.id.as_ref().map(|id| parse::<WorkerId>("id", id)).transpose()?;
         let cluster: ClusterName = parse("cluster", &self.cluster)?;
         let services: Result<Vec<ServiceName>, _> =
             self.services.iter().map(|name| parse("services", name)).collect();
         let mut services = services?;
         services.sort();
         services.dedup();
+        if let Some(certificate) = self.tls.identity() {
+            agree(id, &cluster, &services, &certificate)?;
+        }
         in_range("number of services", services.len() as u64, 1, SERVICES_LIMIT as u64)?;
         in_range("number of labels", self.labels.len() as u64, 0, LABELS_LIMIT as u64)?;
         for (key, value) in &self.labels {
@@ -274,6 +317,7 @@ impl Builder {
             descriptor_sets: self.descriptor_sets.clone(),
             drain_timeout: self.drain_timeout,
             version: self.version.clone(),
+            tls: self.tls.clone(),
         })
     }
 
@@ -291,6 +335,30 @@ impl Builder {
 
 fn parse<T: FromStr<Err = NameError>>(field: &'static str, text: &str) -> Result<T, BuildError> {
     text.parse().map_err(|source| BuildError::Name { field, source })
+}
+
+/// A worker that says something else than its certificate would be refused everywhere.
+fn agree(
+    id: Option<WorkerId>,
+    cluster: &ClusterName,
+    services: &[ServiceName],
+    certificate: &Identity,
+) -> Result<(), BuildError> {
+    let boxed = || Box::new(certificate.clone());
+    if let Some(id) = id.filter(|id| *id != certificate.name) {
+        return Err(BuildError::OtherId { id, certificate: boxed() });
+    }
+    if *cluster != certificate.cluster {
+        let cluster = cluster.clone();
+        return Err(BuildError::OtherCluster { cluster, certificate: boxed() });
+    }
+    match services.iter().find(|service| !certificate.services.contains(service)) {
+        None => Ok(()),
+        Some(service) => {
+            let service = service.clone();
+            Err(BuildError::NotCertified { service, certificate: boxed() })
+        }
+    }
 }
 
 fn in_range(field: &'static str, found: u64, least: u64, most: u64) -> Result<(), BuildError> {

@@ -23,6 +23,8 @@ use lb_runtime::{
     signals::Signals,
 };
 
+use lb_tls::{ModeFlag, Tls};
+
 use self::settings::{Label, Raw, as_table};
 use crate::{BuildError, Control, ListenError, ServeError, compute::ComputeService};
 
@@ -86,6 +88,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FACTOR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     slowdown: Option<f64>,
+    /// How to speak: open, tls or mtls; without it the strictest that there are keys for
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<ModeFlag>,
     /// What to log: error, warn, info, debug, trace, or a filter
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,32 +145,33 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 fn try_run(arguments: &Arguments) -> Result<(), DaemonError> {
     let read = || Raw::load(arguments, FileChoice::new(arguments.config.clone(), NAME));
-    let loaded = read()?;
+    let (loaded, tls) = read()?;
     if arguments.check_config {
         return Ok(());
     }
     let log = logging::init(NAME, &loaded.value.log)?;
     let runtime = Runtime::new()?;
-    let served = runtime.block_on(serve(&loaded, &log, read));
+    let served = runtime.block_on(serve(&loaded, tls, &log, read));
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     served
 }
 
 async fn serve(
     loaded: &Loaded<Raw>,
+    tls: Tls,
     log: &LogHandle,
-    read: impl Fn() -> Result<Loaded<Raw>, ConfigError>,
+    read: impl Fn() -> Result<(Loaded<Raw>, Tls), ConfigError>,
 ) -> Result<(), DaemonError> {
     let signals = Signals::install()?;
     let shutdown = signals.shutdown();
-    let worker = loaded.value.builder().build()?;
+    let worker = loaded.value.builder(&tls).build()?;
     let slowdown = loaded.value.slowdown;
     let compute = ComputeServer::new(ComputeService::new(worker.id().clone()).slowdown(slowdown));
     let status = format!("worker {} on {}", worker.id(), worker.address());
     let reloads = Reloads::new(status.clone(), loaded, &LIVE);
     let (control, ready) = (worker.control(), worker.readiness());
     let _service = spawn(tell_systemd(ready.clone(), status, control.clone(), shutdown.clone()));
-    let _watchdog = spawn(watchdog::feed(worker.address()));
+    let _watchdog = spawn(watchdog::feed(worker.address(), tls));
     tokio::select! {
         served = worker.serve(Routes::new(compute), shutdown) => Ok(served?),
         never = follow_reloads(signals, ready, reloads, control, log, read) => match never {},
@@ -198,7 +205,7 @@ async fn follow_reloads(
     mut reloads: Reloads,
     control: Control,
     log: &LogHandle,
-    read: impl Fn() -> Result<Loaded<Raw>, ConfigError>,
+    read: impl Fn() -> Result<(Loaded<Raw>, Tls), ConfigError>,
 ) -> Infallible {
     // A reload ends with READY, which must not be said too early.
     let _ = ready.wait_for(|ready| *ready).await;
@@ -206,7 +213,7 @@ async fn follow_reloads(
         signals.reload().await;
         service::reloading();
         match read() {
-            Ok(loaded) => match apply(&loaded.value, &control, log) {
+            Ok((loaded, tls)) => match apply(&loaded.value, &tls, &control, log) {
                 Ok(()) => reloads.applied(&loaded),
                 Err(error) => reloads.refused(&error),
             },
@@ -215,9 +222,9 @@ async fn follow_reloads(
     }
 }
 
-fn apply(raw: &Raw, control: &Control, log: &LogHandle) -> Result<(), DaemonError> {
+fn apply(raw: &Raw, tls: &Tls, control: &Control, log: &LogHandle) -> Result<(), DaemonError> {
     log.set_filter(&raw.log)?;
-    control.apply(&raw.builder())?;
+    control.apply(&raw.builder(tls))?;
     Ok(())
 }
 

@@ -27,11 +27,12 @@ use std::{
 use http::{Request, Response};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use lb_core::token::{METADATA_KEY, TokenView};
+use lb_tls::Peer;
 
 pub use self::body::CountedBody;
 use self::{body::Ending, deadline::Deadline};
@@ -164,6 +165,7 @@ where
         let started = Instant::now();
         call.start(started);
         request.extensions_mut().insert(CallInfo { queued: started - arrived, ended });
+        tell_addresses(&mut request);
         let Ok(response) = inner.call(request).await;
         (response, slot)
     };
@@ -179,6 +181,15 @@ where
         }
         Err(status) => response::failed(&status),
     })
+}
+
+/// Where tonic looks for them when a handler asks (`Request::remote_addr`).
+fn tell_addresses(request: &mut Request<Body>) {
+    if let Some(&Peer { address: remote_addr, local_address: local_addr, .. }) =
+        request.extensions().get()
+    {
+        request.extensions_mut().insert(TcpConnectInfo { local_addr, remote_addr });
+    }
 }
 
 fn token(request: &Request<Body>) -> Option<TokenView<'_>> {

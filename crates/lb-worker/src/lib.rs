@@ -37,6 +37,7 @@ mod usage;
 mod worker;
 
 pub use lb_discovery::Scope;
+pub use lb_tls::{Choice, Identity, Mode, Peer, Role, Tls, TlsError};
 
 pub use self::{
     builder::{BuildError, Builder},

@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use tracing::info;
 
-use lb_core::id::{ClusterName, ServiceName, WorkerId};
+use lb_core::id::{ServiceName, WorkerId};
 use lb_discovery::{Advertisement, Announcement, Discovery, DiscoveryError, Role};
+
+use crate::worker::Settings;
 
 /// TXT key of the services, separated by commas.
 const SERVICES_KEY: &str = "svc";
@@ -16,17 +18,20 @@ const SERVICES_LENGTH_LIMIT: usize = 250;
 pub(crate) async fn announce(
     discovery: &Discovery,
     id: &WorkerId,
-    cluster: &ClusterName,
-    services: &[ServiceName],
+    settings: &Settings,
     address: SocketAddr,
 ) -> Result<Advertisement, DiscoveryError> {
+    let Settings { cluster, services, tls, .. } = settings;
     let announcement = Announcement {
         role: Role::Worker,
         id: id.to_string(),
         cluster: cluster.to_string(),
         port: address.port(),
         addresses: explicit_ip(address).into_iter().collect(),
-        txt: vec![(SERVICES_KEY.to_owned(), list(services))],
+        txt: vec![
+            (SERVICES_KEY.to_owned(), list(services)),
+            (lb_tls::TXT_KEY.to_owned(), tls.mode().to_string()),
+        ],
     };
     let advertisement = discovery.advertise(announcement).await?;
     info!(worker = %id, %cluster, %address, "announced on the network");

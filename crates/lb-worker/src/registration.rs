@@ -32,6 +32,7 @@ use tracing::{debug, error, info, warn};
 use lb_core::id::BalancerId;
 use lb_proto::v1;
 use lb_runtime::exit::describe;
+use lb_tls::Tls;
 
 use self::{backoff::Backoff, board::Board, link::LinkError};
 use crate::{
@@ -55,6 +56,7 @@ pub(crate) struct Registrar {
     pub(crate) hello: v1::Hello,
     /// Dial from this address, so that the balancer sees the one that `hello` names.
     pub(crate) source: Option<IpAddr>,
+    pub(crate) tls: Tls,
     pub(crate) load: Load,
     pub(crate) usage: watch::Sender<Usage>,
     pub(crate) state: StateCell,
@@ -71,6 +73,8 @@ pub(crate) enum Place {
     /// Found by DNS-SD.
     Found {
         addresses: Vec<SocketAddr>,
+        /// The mode that it announces; nothing to believe, but enough to say why it would not work.
+        mode: Option<String>,
         /// Since when it is not announced any more.
         withdrawn: Option<Instant>,
     },
@@ -130,7 +134,7 @@ impl Keeper {
         if let Some(balancer) = &self.balancer {
             registrar.board.wait_until_free(balancer, key).await;
         }
-        let (channel, address) = dial::dial(place, registrar.source).await?;
+        let (channel, address) = dial::dial(place, registrar).await?;
         let link = link::open(registrar, key, channel, address).await?;
         info!(
             event = "registered", balancer = %link.balancer(), %address, number = %link.number(),

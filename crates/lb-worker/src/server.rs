@@ -8,11 +8,13 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{service::Routes, transport::Server};
 use tracing::debug;
+
+use lb_tls::{
+    Incoming, Tls,
+    rights::{self, Guard},
+};
 
 use crate::{drain::idle, layer::LoadLayer, load::Load};
 
@@ -46,14 +48,17 @@ pub(crate) struct GrpcServer {
 }
 
 impl GrpcServer {
-    pub(crate) fn start(listener: TcpListener, routes: Routes, load: Load) -> Self {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    pub(crate) fn start(listener: TcpListener, routes: Routes, load: Load, tls: Tls) -> Self {
+        let guard = Guard::new(tls.mode(), rights::AT_WORKER);
+        let incoming = Incoming::new(listener, tls);
         let layer = LoadLayer::new(load.clone());
         let stop = CancellationToken::new();
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(STREAMS)
+            // Outermost: who may not call is not counted.
+            .layer(guard)
             .layer(layer.clone())
             .serve_with_incoming_shutdown(
                 routes.prepare(),

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use lb_core::id::{ClusterName, ServiceName, WorkerId};
 use lb_discovery::{Advertisement, Discovery, DiscoveryError, Role, Scope};
 use lb_proto::v1;
+use lb_tls::Tls;
 
 use crate::{
     balancers::{self, Source},
@@ -49,10 +50,11 @@ struct Profile {
 pub struct Control {
     load: Load,
     drain_timeout: watch::Sender<Duration>,
+    tls: Tls,
 }
 
 impl Control {
-    /// Puts slots, queue and drain timeout of `wanted` in force; everything else needs a new worker. Balancers hear of it
+    /// Puts slots, queue and drain timeout of `wanted` in force, and looks for new certificates; everything else needs a new worker. Balancers hear of it
     /// with the next report.
     ///
     /// # Errors
@@ -65,6 +67,7 @@ impl Control {
         let (slots, queue) = wanted.limits()?;
         self.load.resize(slots, queue);
         self.drain_timeout.send_replace(settings.drain_timeout);
+        lb_tls::look(&self.tls);
         Ok(())
     }
 
@@ -86,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) descriptor_sets: Vec<&'static [u8]>,
     pub(crate) drain_timeout: Duration,
     pub(crate) version: String,
+    pub(crate) tls: Tls,
 }
 
 /// Why a worker could not start, or stopped by itself.
@@ -133,8 +137,9 @@ impl Worker {
 
     /// For changes while it serves.
     pub fn control(&self) -> Control {
-        let Profile { load, drain_timeout, .. } = &self.profile;
-        Control { load: load.clone(), drain_timeout: drain_timeout.clone() }
+        let Profile { load, drain_timeout, settings, .. } = &self.profile;
+        let (load, drain_timeout) = (load.clone(), drain_timeout.clone());
+        Control { load, drain_timeout, tls: settings.tls.clone() }
     }
 
     /// Its counters, which live on after it has stopped.
@@ -167,7 +172,15 @@ impl Worker {
         let services = profile.settings.services.clone();
         let _health = spawn(probes::follow_state(reporter, services, registrar.state.clone()));
         let _sampler = spawn(usage::sample(registrar.usage.clone()));
-        let mut server = GrpcServer::start(listener, routes, profile.load.clone());
+        let tls = profile.settings.tls.clone();
+        if tls.is_open() && profile.settings.scope == Scope::Lan {
+            warn!(
+                event = "open_mode",
+                "anybody on the network can call this worker and listen to it"
+            );
+        }
+        let _renewal = spawn(lb_tls::follow(tls.clone()));
+        let mut server = GrpcServer::start(listener, routes, profile.load.clone(), tls);
         let discovery = profile.discovery()?;
         let source = profile.source(discovery.as_ref());
         let registrations = spawn(balancers::follow(Arc::clone(&registrar), source));
@@ -209,6 +222,7 @@ impl Profile {
         Registrar {
             hello,
             source: presence::explicit_ip(self.address),
+            tls: settings.tls.clone(),
             load: self.load.clone(),
             usage: watch::Sender::new(Usage::default()),
             state: StateCell::new(),
@@ -239,9 +253,7 @@ impl Profile {
     ) -> Result<Option<Advertisement>, DiscoveryError> {
         let announced = async {
             let Some(discovery) = discovery else { return Ok(None) };
-            let Settings { cluster, services, .. } = &self.settings;
-            let announcing =
-                presence::announce(discovery, &self.id, cluster, services, self.address);
+            let announcing = presence::announce(discovery, &self.id, &self.settings, self.address);
             announcing.await.map(Some)
         };
         let advertisement = tokio::select! {

@@ -92,9 +92,12 @@ impl Drop for Daemon {
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     // Nothing of the developer's own settings.
-    for variable in ["LB_LOCAL", "LB_CLUSTER", "LB_LOG", "LB_SERVER_POLICY"] {
+    for variable in
+        ["LB_LOCAL", "LB_CLUSTER", "LB_LOG", "LB_SERVER_POLICY", "LB_TLS_MODE", "LB_TLS_CA"]
+    {
         command.env_remove(variable);
     }
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
     command
 }
 

@@ -302,6 +302,7 @@ async fn only_the_owner_says_that_it_lives() {
         policy: PolicyKind::Random,
         scope: Scope::Loopback,
         limits: Limits { sessions: 1, watchers: 1 },
+        tls: lb_server::Tls::open(),
     };
     let server = Server::bind(settings).unwrap();
     let address = server.address();

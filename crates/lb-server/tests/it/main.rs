@@ -5,5 +5,6 @@ mod admin;
 mod daemon;
 mod picks;
 mod registration;
+mod rights;
 mod sessions;
 mod support;

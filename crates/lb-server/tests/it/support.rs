@@ -42,6 +42,7 @@ impl Balancer {
             policy,
             scope: Scope::Loopback,
             limits,
+            tls: lb_server::Tls::open(),
         };
         let server = Server::bind(settings).unwrap();
         let address = server.address();

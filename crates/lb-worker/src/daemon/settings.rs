@@ -9,6 +9,7 @@ use lb_runtime::{
     config::{self, ConfigError, FileChoice, Loaded, Sources},
     logging,
 };
+use lb_tls::{Choice, Tls};
 
 use super::Arguments;
 use crate::{Builder, compute::Slowdown};
@@ -16,7 +17,7 @@ use crate::{Builder, compute::Slowdown};
 /// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
 const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
 /// What the defaults do not have, since it has no default.
-const EXAMPLES: &str = "id = \"worker-1\"\nslots = 4\nqueue = 16\n";
+const EXAMPLES: &str = "id = \"worker-1\"\nslots = 4\nqueue = 16\n[tls]\nmode = \"mtls\"\nca = \"ca\"\ncertificate = \"crt\"\nkey = \"key\"\n";
 const ENVIRONMENT_PREFIX: &str = "LB_WORKER_";
 
 /// The configuration as written.
@@ -36,6 +37,8 @@ pub(super) struct Raw {
     local: bool,
     pub(super) log: String,
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    tls: Choice,
 }
 
 impl Raw {
@@ -43,7 +46,7 @@ impl Raw {
     pub(super) fn load(
         arguments: &Arguments,
         file: FileChoice,
-    ) -> Result<Loaded<Self>, ConfigError> {
+    ) -> Result<(Loaded<Self>, Tls), ConfigError> {
         let loaded: Loaded<Self> = config::load(Sources {
             embedded: DEFAULTS,
             examples: EXAMPLES,
@@ -54,11 +57,14 @@ impl Raw {
         })?;
         let raw = &loaded.value;
         logging::check(&raw.log).map_err(|error| loaded.refuse("log", error))?;
-        raw.builder().check().map_err(|error| loaded.refuse(error.setting(), error))?;
-        Ok(loaded)
+        let cluster = raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?;
+        let tls = Tls::of_worker(&raw.tls, &cluster)
+            .map_err(|error| loaded.refuse(&format!("tls.{}", error.setting()), error))?;
+        raw.builder(&tls).check().map_err(|error| loaded.refuse(error.setting(), error))?;
+        Ok((loaded, tls))
     }
 
-    pub(super) fn builder(&self) -> Builder {
+    pub(super) fn builder(&self, tls: &Tls) -> Builder {
         let (scope, drain_timeout) = (
             if self.local { Scope::Loopback } else { Scope::Lan },
             Duration::from_secs(self.drain_timeout_s.into()),
@@ -70,6 +76,7 @@ impl Raw {
             .zone(&self.zone)
             .balancers(&self.balancers)
             .drain_timeout(drain_timeout)
+            .tls(tls.clone())
             .reflection(lb_proto::FILE_DESCRIPTOR_SET);
         if let Some(id) = &self.id {
             builder = builder.id(id);
@@ -115,7 +122,7 @@ mod tests {
 
     fn load(arguments: &[&str]) -> Result<Raw, ConfigError> {
         let arguments = Arguments::parse_from(["lb-worker"].iter().chain(arguments));
-        Raw::load(&arguments, FileChoice::None).map(|loaded| loaded.value)
+        Raw::load(&arguments, FileChoice::None).map(|(loaded, _)| loaded.value)
     }
 
     #[test]

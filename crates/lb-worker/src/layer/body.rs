@@ -63,6 +63,13 @@ pub struct CountedBody {
     ending: Option<Ending>,
 }
 
+/// Nothing: the body of an answer that was given before the layer.
+impl Default for CountedBody {
+    fn default() -> Self {
+        Self { inner: Body::empty(), inside: None, ending: None }
+    }
+}
+
 impl CountedBody {
     pub(super) fn counted(
         response: Response<Body>,

@@ -1,13 +1,12 @@
 //! Connections to a balancer that notice when it has fallen silent.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Place, link::LinkError};
+use lb_tls::{Connector, Expected};
+
+use super::{Place, Registrar, link::LinkError};
 
 /// On a LAN a connection takes a millisecond; one lost SYN is retried after a second. Little more than that: a dial that
 /// is begun just before the network is whole again waits in vain.
@@ -21,14 +20,20 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(900);
 /// Connects to the first address of `place` that answers.
 pub(super) async fn dial(
     place: &Place,
-    source: Option<IpAddr>,
+    registrar: &Registrar,
 ) -> Result<(Channel, SocketAddr), LinkError> {
+    let (source, ours) = (registrar.source, registrar.tls.mode());
+    if let Place::Found { mode: Some(theirs), .. } = place
+        && theirs != ours.as_str()
+    {
+        return Err(LinkError::Mode { place: describe(place), theirs: theirs.clone(), ours });
+    }
     let mut last_error = LinkError::NoAddress { place: describe(place) };
     for address in addresses(place).await? {
         if source.is_some_and(|source| source.is_ipv4() != address.is_ipv4()) {
             continue;
         }
-        match connect(address, source).await {
+        match connect(address, registrar).await {
             Ok(channel) => return Ok((channel, address)),
             Err(source) => last_error = LinkError::Connect { address, source },
         }
@@ -49,16 +54,16 @@ async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, LinkError> {
 
 async fn connect(
     address: SocketAddr,
-    source: Option<IpAddr>,
+    registrar: &Registrar,
 ) -> Result<Channel, tonic::transport::Error> {
+    let tls = registrar.tls.clone();
+    let connector = Connector::new(tls, Expected::Server, registrar.source);
     Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
-        .local_address(source)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect()
+        .connect_with_connector(connector)
         .await
 }
 

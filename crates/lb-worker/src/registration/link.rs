@@ -15,6 +15,7 @@ use lb_proto::v1::{
     self, registry_client::RegistryClient, registry_message::Kind as Incoming,
     worker_message::Kind as Outgoing,
 };
+use lb_tls::Mode;
 
 use super::{
     Registrar,
@@ -42,6 +43,11 @@ pub(super) enum LinkError {
     Lookup { name: String, source: std::io::Error },
     #[error("balancer {place} has no address that this worker can dial")]
     NoAddress { place: String },
+    #[error(
+        "balancer {place} announces the mode {theirs} and this worker speaks {ours}: all of a cluster must speak the same \
+         (tls.mode)"
+    )]
+    Mode { place: String, theirs: String, ours: Mode },
     #[error("cannot connect to balancer {address}")]
     Connect { address: SocketAddr, source: tonic::transport::Error },
     #[error("balancer {address} does not take registrations")]

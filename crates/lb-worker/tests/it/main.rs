@@ -11,4 +11,5 @@ mod harness;
 mod probes;
 mod registering;
 mod reporting;
+mod strict;
 mod whole;

@@ -32,6 +32,7 @@ async fn balancer(stop: CancellationToken) -> String {
         policy: PolicyKind::LeastLoad,
         scope: Scope::Loopback,
         limits: Limits { sessions: 100, watchers: 100 },
+        tls: lb_server::Tls::open(),
     };
     let server = Server::bind(settings).unwrap();
     let address = server.address().to_string();
