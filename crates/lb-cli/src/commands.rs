@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod discover;
 pub(crate) mod drain;
 pub(crate) mod pick;
+pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod report;
 pub(crate) mod run;
@@ -59,6 +60,7 @@ async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failur
             Command::Policy(arguments) => policy::run(&common, arguments).await,
             Command::Drain(arguments) => drain::drain(&common, arguments).await,
             Command::Undrain(arguments) => drain::undrain(&common, arguments).await,
+            Command::Pki(arguments) => pki::run(&common, arguments),
             Command::Demo(arguments) => demo::run(&common, &arguments, &stop).await,
             Command::Sim(arguments) => sim::run(&common, &arguments),
             Command::Report(arguments) => report::run(&common, &arguments),

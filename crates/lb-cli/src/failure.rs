@@ -19,6 +19,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use lb_client::ConnectError;
+use lb_pki::FolderError;
 use lb_runtime::exit;
 
 use crate::commands::bench::run::ScenarioError;
@@ -50,6 +51,9 @@ pub(crate) enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// A certificate could not be made, or kept.
+    #[error(transparent)]
+    Pki(#[from] FolderError),
     /// A scenario cannot be run.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
@@ -87,9 +91,9 @@ impl Failure {
             Self::Connect(ConnectError::NoBalancer { .. } | ConnectError::Discovery(_)) => {
                 exit::UNAVAILABLE
             }
-            Self::Connect(_) | Self::Scenario(_) | Self::Refused(_) => REFUSED,
+            Self::Pki(FolderError::Write { .. }) | Self::Write { .. } => exit::CANTCREAT,
+            Self::Connect(_) | Self::Scenario(_) | Self::Refused(_) | Self::Pki(_) => REFUSED,
             Self::Status(status) => status_exit_code(status.code()),
-            Self::Write { .. } => exit::CANTCREAT,
             Self::Other(_) => exit::SOFTWARE,
             Self::Interrupted => INTERRUPTED,
         }
@@ -100,10 +104,14 @@ impl Failure {
         let code = match self {
             Self::Status(status) => code_name(status.code()),
             Self::Connect(ConnectError::NoBalancer { .. }) => "UNAVAILABLE",
-            Self::Connect(_) | Self::Usage(_) | Self::Scenario(_) | Self::Refused(_) => {
-                "INVALID_ARGUMENT"
+            Self::Pki(FolderError::Write { .. }) | Self::Write { .. } | Self::Other(_) => {
+                "INTERNAL"
             }
-            Self::Write { .. } | Self::Other(_) => "INTERNAL",
+            Self::Connect(_)
+            | Self::Usage(_)
+            | Self::Scenario(_)
+            | Self::Refused(_)
+            | Self::Pki(_) => "INVALID_ARGUMENT",
             Self::Interrupted => "CANCELLED",
         };
         json!({ "error": { "code": code, "message": self.to_string() } })

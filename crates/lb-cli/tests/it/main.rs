@@ -7,4 +7,5 @@ mod bench_fleet;
 mod by_hand;
 mod demo;
 mod faults;
+mod pki;
 mod support;
