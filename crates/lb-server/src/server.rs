@@ -178,7 +178,8 @@ impl Server {
         if tls.is_open() && self.settings.scope == Scope::Lan {
             warn!(
                 event = "open_mode",
-                "anybody on the network can listen to this balancer, register with it and order it about"
+                "mode open: anybody on the network can listen, register workers and give orders; certificates make it strict \
+                 (lbctl pki, [tls] in lb-server.toml)"
             );
         }
         let _renewal = AbortOnDropHandle::new(tokio::spawn(lb_tls::follow(tls)));

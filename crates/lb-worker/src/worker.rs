@@ -176,7 +176,8 @@ impl Worker {
         if tls.is_open() && profile.settings.scope == Scope::Lan {
             warn!(
                 event = "open_mode",
-                "anybody on the network can call this worker and listen to it"
+                "mode open: anybody on the network can call this worker and listen to it; certificates make it strict \
+                 (lbctl pki, [tls] in lb-worker.toml)"
             );
         }
         let _renewal = spawn(lb_tls::follow(tls.clone()));

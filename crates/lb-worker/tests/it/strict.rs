@@ -14,7 +14,8 @@ use lb_client::{Balanced, CallInfo};
 use lb_core::{id::ClusterName, policy::PolicyKind};
 use lb_pki::{Folder, LIFETIME, choice};
 use lb_proto::v1::{
-    Echo, WatchRequest, compute_client::ComputeClient, compute_server::ComputeServer,
+    Echo, ListWorkersRequest, WatchRequest, admin_client::AdminClient,
+    compute_client::ComputeClient, compute_server::ComputeServer,
     load_balancer_client::LoadBalancerClient, task::Kind,
 };
 use lb_server::{Limits, Server, Settings};
@@ -108,6 +109,34 @@ async fn a_call_goes_through_when_everybody_is_who_they_say() {
         let error = describe(tls).wait(wait).connect().await.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
+    worker.shutdown.cancel();
+    worker.stopped().await;
+    stop.cancel();
+}
+
+/// Found by mDNS as it is, and by everybody: nobody speaks with it.
+#[tokio::test]
+async fn a_false_balancer_on_the_network_gets_neither_workers_nor_clients() {
+    let (lab, rogue, stop) = (Lab::new(), Lab::new(), CancellationToken::new());
+    let false_one = rogue.balancer(stop.clone()).await;
+    let true_one = lab.balancer(stop.clone()).await;
+    let service = ComputeService::new("w1".parse().unwrap());
+    let worker =
+        start(builder(lab.tls(Role::Worker, "w1")), Routes::new(ComputeServer::new(service)));
+    in_rotation(&true_one, lab.tls(Role::Client, "c")).await;
+    let channel = Balanced::builder(SERVICE)
+        .cluster("lab")
+        .scope(Scope::Loopback)
+        .wait(PATIENCE)
+        .tls(lab.tls(Role::Client, "c"));
+    let mut client = ComputeClient::new(channel.connect().await.unwrap());
+    client.run(task(Kind::Echo(Echo::default()))).await.unwrap();
+
+    let connector = Connector::new(rogue.tls(Role::Admin, "a"), Expected::Server, None);
+    let endpoint = Endpoint::from_shared(format!("http://{false_one}")).unwrap();
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    let list = AdminClient::new(channel).list_workers(ListWorkersRequest {}).await.unwrap();
+    assert!(list.into_inner().workers.is_empty());
     worker.shutdown.cancel();
     worker.stopped().await;
     stop.cancel();
