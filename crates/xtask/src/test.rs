@@ -27,12 +27,13 @@ pub(crate) enum Tier {
     Code,
     /// The packages, installed by apt on booted hosts of Debian; needs root
     Packages,
-    /// A cluster of eight booted hosts under load, while they fail in every way: needs root, and is run when it is named
+    /// A cluster of eight booted hosts under load, while they fail in every way; needs root
     Lab,
 }
 
 /// What runs when no tier is named.
-const USUAL: [Tier; 5] = [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Packages];
+const USUAL: [Tier; 6] =
+    [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Packages, Tier::Lab];
 
 /// Runs these tiers, the usual ones if none is named.
 ///
