@@ -59,6 +59,7 @@ fn report(in_flight: u32, calls: u64) -> LoadReport {
         session: TokenCounts::default(),
         completed_total: calls,
         errors_total: 0,
+        faults_total: 0,
         in_flight_integral: 0.0,
         busy_seconds: calls as f64 * CALL_SECONDS,
         cpu: 0.0,

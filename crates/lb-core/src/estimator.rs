@@ -19,6 +19,8 @@
 //! Of a session's pick the client tells as well, and sooner; or that it was never sent (returned). When a session ends with picks
 //! open, they become orphans: they count until the worker's reports show that they cannot be there any more.
 //!
+//! A call that failed counts for longer than it takes (`held`), so that failing fast makes no worker look free.
+//!
 //! That is exact where every end is told, by an outcome or by a report that follows the change. Where reports are older than that,
 //! [`Counters::expected_calls`] takes off what has likely ended since (`drain`), and how likely follows from the
 //! speed of the worker, which is learned (`pace`).
@@ -35,6 +37,7 @@ use std::{
 mod bank;
 mod curve;
 mod drain;
+mod held;
 mod number;
 mod pace;
 
@@ -43,7 +46,7 @@ pub use {
     pace::FleetPace,
 };
 
-use {drain::Drain, pace::Pace};
+use {drain::Drain, held::Held, pace::Pace};
 
 use crate::{
     load::{LoadReport, TokenCounts},
@@ -69,7 +72,7 @@ pub struct Counters {
     issued_session: AtomicU64,
     /// Calls of others minus settled tokens, modulo 2³², as is enough for a difference; written by the owner only.
     correction: AtomicU32,
-    /// Settled tokens of sessions, modulo 2³²; written by the owner only.
+    /// Settled tokens of sessions minus failed calls that still count, modulo 2³²; written by the owner only.
     session_settled: AtomicU32,
     drain: Drain,
 }
@@ -90,7 +93,7 @@ impl Counters {
         difference(self.issued(), self.correction.load(Ordering::Acquire).wrapping_neg())
     }
 
-    /// Calls of sessions that have not ended, wherever they are.
+    /// Calls whose end somebody tells: of sessions, wherever they are, and those that failed and still count.
     fn session_open(&self) -> u32 {
         let issued = self.issued_session.load(Ordering::Acquire);
         difference(issued, self.session_settled.load(Ordering::Acquire))
@@ -277,12 +280,14 @@ pub struct Ledger {
     session: SessionLedger,
     /// Calls in the worker that carry none of our tokens, by the last report.
     others: u32,
+    held: Held,
     pace: Pace,
 }
 
 impl Ledger {
     /// Takes a worker's report.
     pub fn report(&mut self, report: &LoadReport, now: Timestamp, counters: &Counters) {
+        self.held.release(now);
         self.picked.report(report.picked, now, counters.issued_picked.load(Ordering::Acquire));
         self.session.report(report.session, now, counters.issued_session.load(Ordering::Acquire));
         let ours = self.picked.arrivals.running() + self.session.arrivals.running();
@@ -313,6 +318,29 @@ impl Ledger {
         self.correct(counters);
     }
 
+    /// Clients tell of `told` more failed calls, a report of `reported` more: they go on counting for a while.
+    pub fn failed(&mut self, told: u64, reported: u64, now: Timestamp, counters: &Counters) {
+        self.held.failed(told, reported, counters.service(), now);
+        self.correct(counters);
+    }
+
+    /// Counts `calls` that are not there for `time`: the worker gets few until then, or until [`Ledger::unhold`].
+    pub fn hold(&mut self, calls: u16, time: Duration, now: Timestamp, counters: &Counters) {
+        self.held.hold(calls.into(), time, now);
+        self.correct(counters);
+    }
+
+    /// Calls in the estimate that are not there: failed ones, and those of [`Ledger::hold`].
+    pub fn held(&self) -> u32 {
+        self.held.count()
+    }
+
+    /// Counts only calls that are there, from now on.
+    pub fn unhold(&mut self, counters: &Counters) {
+        self.held.release_all();
+        self.correct(counters);
+    }
+
     /// A session has ended with `count` picks open.
     pub fn abandoned(&mut self, count: u64, now: Timestamp, counters: &Counters) {
         self.session.abandoned(count, now, counters.issued_session.load(Ordering::Acquire));
@@ -322,6 +350,7 @@ impl Ledger {
     /// Lets picks expire that nobody has claimed for a [`LEASE`]. Call several times in a lease.
     pub fn expire(&mut self, now: Timestamp, counters: &Counters) {
         self.picked.expire(now, counters.issued_picked.load(Ordering::Acquire));
+        self.held.release(now);
         self.correct(counters);
     }
 
@@ -344,8 +373,8 @@ impl Ledger {
     fn correct(&self, counters: &Counters) {
         let session = self.session.settled(counters.issued_session.load(Ordering::Acquire));
         let picked = self.picked.settled();
-        let others = self.others.min(MOST_CALLS);
-        counters.session_settled.store(low_half(session), Ordering::Release);
+        let (others, held) = (self.others.min(MOST_CALLS) + self.held.count(), self.held.count());
+        counters.session_settled.store(low_half(session).wrapping_sub(held), Ordering::Release);
         counters
             .correction
             .store(others.wrapping_sub(low_half(picked + session)), Ordering::Release);

@@ -10,7 +10,9 @@
 //! counters of the worker they chose.
 
 pub mod allowance;
+pub mod budget;
 pub mod estimator;
+pub mod health;
 pub mod id;
 pub mod load;
 pub mod policy;

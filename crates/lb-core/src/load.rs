@@ -65,6 +65,8 @@ pub struct RawLoad {
     pub completed_total: u64,
     /// Of those, calls that failed.
     pub errors_total: u64,
+    /// Of those, calls that failed by the worker's fault.
+    pub faults_total: u64,
     /// Integral of `in_flight` over time, in call-seconds.
     pub in_flight_integral: f64,
     /// Integral of running calls over time, in slot-seconds.
@@ -107,6 +109,7 @@ impl LoadReport {
         check_slots(raw.slots)?;
         at_most("queued", raw.queued.into(), "in_flight", raw.in_flight.into())?;
         at_most("errors_total", raw.errors_total, "completed_total", raw.completed_total)?;
+        at_most("faults_total", raw.faults_total, "errors_total", raw.errors_total)?;
         at_most("picked.done", raw.picked.done, "picked.seen", raw.picked.seen)?;
         at_most("session.done", raw.session.done, "session.seen", raw.session.seen)?;
         check_open_tokens(&raw)?;
@@ -130,6 +133,7 @@ impl LoadReport {
             ("session.done", new.session.done, old.session.done),
             ("completed_total", new.completed_total, old.completed_total),
             ("errors_total", new.errors_total, old.errors_total),
+            ("faults_total", new.faults_total, old.faults_total),
         ];
         match totals.into_iter().find(|(_, new, old)| new < old) {
             None => Ok(()),
@@ -205,6 +209,7 @@ mod tests {
             session: TokenCounts { seen: 7, done: 6 },
             completed_total: 10,
             errors_total: 1,
+            faults_total: 1,
             in_flight_integral: 1.5,
             busy_seconds: 1.0,
             cpu: 0.5,
@@ -220,11 +225,12 @@ mod tests {
     #[test]
     fn every_impossible_value_is_named() {
         type Spoil = fn(&mut RawLoad);
-        let cases: [(Spoil, &str); 11] = [
+        let cases: [(Spoil, &str); 12] = [
             (|load| load.slots = 0, "slots is 0, expected 1 to 65535"),
             (|load| load.slots = 65536, "slots is 65536, expected 1 to 65535"),
             (|load| load.queued = 4, "queued is 4, expected at most 3, the value of in_flight"),
             (|load| load.errors_total = 11, "errors_total is 11, expected at most 10"),
+            (|load| load.faults_total = 2, "faults_total is 2, expected at most 1, the value of"),
             (|load| load.picked.done = 6, "picked.done is 6, expected at most 5"),
             (|load| load.session.done = 8, "session.done is 8, expected at most 7"),
             (|load| (load.in_flight, load.queued) = (1, 0), "in_flight is 1, expected at least 2"),

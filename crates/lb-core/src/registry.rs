@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     estimator::{Bank, FleetPace, Ledger, Seat},
+    health::{Baselines, Health, Past},
     id::{ServiceName, WorkerId, WorkerNumber},
     load::{Hello, LoadError, LoadReport, WorkerState},
     policy::{Cursor, PolicyKind},
@@ -23,11 +24,12 @@ use crate::{
     time::Timestamp,
 };
 
+mod ejection;
 mod output;
 mod status;
 
 pub use output::{Departure, Notice, Output, Refusal};
-pub use status::{Standing, WorkerStatus};
+pub use status::{Ejected, Standing, WorkerStatus};
 
 /// Most workers registered at once. Far above any LAN; it bounds memory, not ambition.
 pub const WORKER_LIMIT: usize = 100_000;
@@ -87,6 +89,7 @@ struct Record {
     joined_at: Timestamp,
     heard_at: Timestamp,
     ledger: Ledger,
+    health: Health,
     counters: Arc<Seat>,
     /// Its place in the last list of each of its services, in their order; `None` if it is in none.
     places: Vec<Option<usize>>,
@@ -142,6 +145,9 @@ pub struct Registry {
     /// The latest moment anybody has named.
     now: Timestamp,
     fleet: FleetPace,
+    baselines: Baselines,
+    /// What is remembered of workers that were lost, with the instance that each had.
+    past: BTreeMap<WorkerId, (u64, Past)>,
     bank: Bank,
     pending: VecDeque<Pending>,
 }
@@ -195,6 +201,13 @@ impl Registry {
             slots: hello.slots,
         });
         self.by_id.insert(hello.id.clone(), number);
+        self.now = self.now.max(now);
+        let past = self.past_of(&hello);
+        let health = Health::new(past, &mut self.baselines, now);
+        if let Some((until, cause)) = health.out() {
+            let worker = hello.id.clone();
+            self.notice(Notice::Ejected { worker, cause, lasts: until.since(now) });
+        }
         let record = Record {
             places: vec![None; hello.services.len()],
             hello,
@@ -204,6 +217,7 @@ impl Registry {
             joined_at: now,
             heard_at: now,
             ledger: Ledger::default(),
+            health,
             counters: self.bank.take(),
             listed_weight: 0.0,
         };
@@ -242,6 +256,7 @@ impl Registry {
         record.heard_at = now;
         self.now = now;
         record.ledger.report(&report, now, &record.counters);
+        record.take_faults(&report, &mut self.baselines, now);
         let (fleet, interval) = (&mut self.fleet, self.report_interval);
         record.ledger.learn(&report, fleet, now, interval, &record.counters);
         record.report = Some(report);
@@ -251,6 +266,7 @@ impl Registry {
         } else {
             self.state_changed(number);
         }
+        self.judge(number);
         Ok(())
     }
 
@@ -280,16 +296,6 @@ impl Registry {
         }
     }
 
-    /// Takes the end of `count` calls that one session picked. `sent` is false for calls that never left the client.
-    /// A worker that has left meanwhile is no error.
-    pub fn outcomes(&mut self, number: WorkerNumber, sent: bool, count: u64) {
-        let Some(record) = self.workers.get_mut(&number) else {
-            return;
-        };
-        record.ledger.outcomes(sent, count, &record.counters);
-        self.load_changed(number);
-    }
-
     /// A session has ended with `count` of its picks open: whether those calls go on, only the worker can tell.
     pub fn abandoned(&mut self, number: WorkerNumber, count: u64, now: Timestamp) {
         let Some(record) = self.workers.get_mut(&number) else { return };
@@ -299,11 +305,12 @@ impl Registry {
 
     /// A worker's stream has ended.
     pub fn closed(&mut self, number: WorkerNumber, cause: Departure) {
-        let Some(record) = self.workers.remove(&number) else {
+        let Some(mut record) = self.workers.remove(&number) else {
             return;
         };
         self.by_id.remove(&record.hello.id);
         record.ledger.leave(&mut self.fleet);
+        self.remember(&mut record, cause);
         self.bank.give_back(record.counters);
         self.forget_unused_cursors(&record.hello.services);
         self.changed = true;
@@ -333,7 +340,7 @@ impl Registry {
         let number = self.find(id)?;
         let record = self.workers.get_mut(&number).expect("found by its id");
         record.drain_ordered = true;
-        let estimate = record.counters.estimate();
+        let estimate = record.outstanding();
         self.changed = true;
         self.order(number, WorkerState::Draining);
         Ok(estimate)
@@ -373,7 +380,8 @@ impl Registry {
             }
         }
         let silence = self.heartbeat.mul_f64(SILENT_HEARTBEATS);
-        let mut lost = Vec::new();
+        let (mut lost, mut changes) = (Vec::new(), Vec::new());
+        let all_lost = self.is_all_lost();
         // Once over all of them: in a large fleet each is a walk through memory.
         for (number, record) in &mut self.workers {
             if now.since(record.heard_at) > silence {
@@ -381,11 +389,14 @@ impl Registry {
             } else {
                 record.ledger.expire(now, &record.counters);
                 self.changed |= record.has_new_weight();
+                let change = record.follow_health(all_lost, &mut self.baselines, now);
+                changes.extend(change.map(|change| (*number, change)));
             }
         }
         for number in lost {
             self.disconnect(number, Departure::Silent);
         }
+        self.follow_health(changes);
         for view in self.snapshot.services.values() {
             view.time_passed(now);
         }
@@ -411,6 +422,7 @@ impl Registry {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
+        let pardoned = self.pardoned();
         let mut lists: BTreeMap<ServiceName, Vec<Worker>> = BTreeMap::new();
         for number in self.by_id.values() {
             let record = self.workers.get_mut(number).expect("an id leads to its worker");
@@ -418,8 +430,10 @@ impl Registry {
             let worker = record.in_rotation().then(|| picture(*number, record));
             for (service, place) in record.hello.services.iter().zip(&mut record.places) {
                 let list = lists.entry(service.clone()).or_default();
-                *place = worker.is_some().then_some(list.len());
-                list.extend(worker.clone());
+                let out = record.health.is_out() && !pardoned.contains(&(service.clone(), *number));
+                let worker = worker.as_ref().filter(|_| !out);
+                *place = worker.map(|_| list.len());
+                list.extend(worker.cloned());
             }
         }
         let mut services = BTreeMap::new();

@@ -44,6 +44,7 @@ fn join(registry: &mut Registry, place: u32) {
         session: TokenCounts::default(),
         completed_total: 0,
         errors_total: 0,
+        faults_total: 0,
         in_flight_integral: 0.0,
         busy_seconds: 0.0,
         cpu: 0.0,

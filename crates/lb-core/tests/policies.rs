@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use lb_core::{
-    id::WorkerNumber,
+    health::CallEnd,
+    id::{ClientKey, WorkerNumber},
     load::{Hello, LoadReport, RawLoad, TokenCounts, WorkerState},
     policy::{PolicyKind, Reason},
     registry::Registry,
@@ -61,6 +62,7 @@ fn report(member: &Member) -> LoadReport {
         session: TokenCounts::default(),
         completed_total: 0,
         errors_total: 0,
+        faults_total: 0,
         in_flight_integral: 0.0,
         busy_seconds: 0.0,
         cpu: 0.0,
@@ -227,7 +229,7 @@ fn places(
     keys.map(|key| {
         let wish = Wish { affinity: Some(&key), ..Wish::default() };
         let number = view.pick(wish, TokenClass::Session, &mut rng).unwrap().worker.number;
-        registry.outcomes(number, true, 1);
+        registry.outcomes(number, CallEnd::Answered, 1, ClientKey(1), Timestamp::default());
         number.0
     })
     .collect()
@@ -257,7 +259,13 @@ fn a_worker_that_is_passed_over_is_tried_at_the_stated_share() {
             let now = Timestamp::at(Duration::from_secs(10 * second));
             let wish = Wish { now, ..Wish::default() };
             let pick = view.pick(wish, TokenClass::Session, &mut rng).unwrap();
-            registry.outcomes(pick.worker.number, true, 1);
+            registry.outcomes(
+                pick.worker.number,
+                CallEnd::Answered,
+                1,
+                ClientKey(1),
+                Timestamp::default(),
+            );
             pick.reason == Reason::Explored
         })
         .count();
@@ -329,7 +337,13 @@ fn two_choices_never_take_the_only_busy_worker() {
         for _ in 0..1_000 {
             let pick = view.pick(Wish::default(), TokenClass::Session, &mut rng).unwrap();
             assert_ne!(pick.worker.number.0, 5, "{policy}");
-            registry.outcomes(pick.worker.number, true, 1);
+            registry.outcomes(
+                pick.worker.number,
+                CallEnd::Answered,
+                1,
+                ClientKey(1),
+                Timestamp::default(),
+            );
         }
     }
 }

@@ -198,6 +198,7 @@ pub fn load_report(message: &v1::LoadReport) -> Result<LoadReport, ParseError> {
         session: counts(message.session),
         completed_total: message.completed_total,
         errors_total: message.errors_total,
+        faults_total: message.faults_total,
         in_flight_integral: message.in_flight_integral,
         busy_seconds: message.busy_seconds,
         cpu: message.cpu,

@@ -32,7 +32,7 @@ const SERVER: &str = "lb-server";
 const WORKER: &str = "lb-worker";
 
 /// All kinds.
-pub const ALL: [Event; 32] = [
+pub const ALL: [Event; 34] = [
     Event {
         name: "stopping",
         message_ids: &[
@@ -234,6 +234,24 @@ pub const ALL: [Event; 32] = [
         text: "Worker @LB_WORKER@ cannot register: @LB_CAUSE@. Two workers must not have the same \
                id; one that was cloned with its disk has the id of the other in \
                /var/lib/lb-worker: remove it there.",
+    },
+    Event {
+        name: "worker_ejected",
+        message_ids: &[(SERVER, "d6db04865ea24df2960a3899990b8b6d")],
+        level: Level::WARN,
+        fields: &["worker", "cause", "seconds"],
+        subject: "A worker is out of rotation because it fails",
+        text: "Worker @LB_WORKER@ gets no calls for @LB_SECONDS@ seconds: @LB_CAUSE@. Then it is \
+               tried again; the next time it is out for twice as long, up to a minute. Look at its \
+               log and its machine; \"lbctl workers --why\" tells who is out.",
+    },
+    Event {
+        name: "worker_recovered",
+        message_ids: &[(SERVER, "8203db3d777446d78f384466eff6b041")],
+        level: Level::INFO,
+        fields: &["worker"],
+        subject: "A worker that failed is well again",
+        text: "Worker @LB_WORKER@ was out of rotation and has passed its trial.",
     },
     Event {
         name: "policy_changed",

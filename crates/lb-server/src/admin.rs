@@ -121,7 +121,7 @@ fn policy_response(policy: PolicyKind) -> PolicyResponse {
 }
 
 fn worker_info(status: WorkerStatus) -> WorkerInfo {
-    let report = status.report;
+    let (report, why) = (status.report, status.why());
     WorkerInfo {
         worker_id: status.hello.id.to_string(),
         worker_number: status.number.0,
@@ -142,7 +142,9 @@ fn worker_info(status: WorkerStatus) -> WorkerInfo {
         version: status.hello.version,
         queued: report.map_or(0, |report| report.queued),
         busy_seconds: report.map_or(0.0, |report| report.busy_seconds),
-        why: status.standing.why().into(),
+        why,
+        ejections: status.ejections,
+        faults_total: report.map_or(0, |report| report.faults_total),
     }
 }
 
@@ -167,6 +169,11 @@ fn event(notice: Notice) -> v1::Event {
         Notice::Changed { worker, state: WorkerState::Draining } => {
             ("worker_draining", Some(worker), "takes no more calls".into())
         }
+        Notice::Ejected { worker, cause, lasts } => {
+            let message = format!("out for {:.0} s: {cause}", lasts.as_secs_f64());
+            ("worker_ejected", Some(worker), message)
+        }
+        Notice::Recovered { worker } => ("worker_recovered", Some(worker), "well again".into()),
         Notice::Policy(policy) => ("policy_changed", None, policy.to_string()),
     };
     let worker_id = worker.map(|worker| worker.to_string()).unwrap_or_default();

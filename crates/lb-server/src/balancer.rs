@@ -77,8 +77,10 @@ impl LoadBalancer for Balancer {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let place = self.sessions.take()?;
+        let client = session::client_key(request.remote_addr());
         let (owner, id, stop) = (self.owner.clone(), self.id.clone(), self.stop.clone());
-        Ok(Response::new(session::Answers::new(owner, id, request.into_inner(), stop, place)))
+        let requests = request.into_inner();
+        Ok(Response::new(session::Answers::new(owner, id, client, requests, stop, place)))
     }
 
     async fn watch(

@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 use lb_core::{
     estimator::Expected,
-    id::{WorkerId, WorkerNumber},
+    health::CallEnd,
+    id::{ClientKey, WorkerId, WorkerNumber},
     load::{Hello, LoadReport, WorkerState},
     policy::PolicyKind,
     registry::{
@@ -57,8 +58,8 @@ pub(crate) enum Event {
     Report { worker: WorkerNumber, report: LoadReport },
     /// A worker's stream has ended.
     Closed { worker: WorkerNumber, cause: Departure },
-    /// Calls picked over sessions have ended.
-    Outcomes(Vec<Outcomes>),
+    /// Calls that a client picked over a session have ended.
+    Outcomes { client: ClientKey, all: Vec<Outcomes> },
     /// A session has ended with picks open, so many for each worker.
     Abandoned(Vec<(WorkerNumber, u64)>),
     /// An operator looks.
@@ -75,8 +76,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) worker: WorkerNumber,
-    /// False for calls that never left the client.
-    pub(crate) sent: bool,
+    pub(crate) end: CallEnd,
     pub(crate) count: u64,
 }
 
@@ -250,9 +250,9 @@ impl Owner {
                 self.streams.remove(&worker);
                 self.registry.closed(worker, cause);
             }
-            Event::Outcomes(all) => {
-                for Outcomes { worker, sent, count } in all {
-                    self.registry.outcomes(worker, sent, count);
+            Event::Outcomes { client, all } => {
+                for Outcomes { worker, end, count } in all {
+                    self.registry.outcomes(worker, end, count, client, now);
                 }
             }
             Event::Abandoned(all) => {
@@ -348,6 +348,16 @@ fn log(notice: &Notice) {
         }
         Notice::Changed { worker, state: WorkerState::Draining } => {
             info!(event = "worker_draining", %worker, "worker takes no more calls");
+        }
+        Notice::Ejected { worker, cause, lasts } => {
+            let seconds = lasts.as_secs_f64();
+            warn!(
+                event = "worker_ejected", %worker, %cause, seconds,
+                "worker out of rotation, it fails"
+            );
+        }
+        Notice::Recovered { worker } => {
+            info!(event = "worker_recovered", %worker, "worker well again");
         }
         Notice::Policy(policy) => info!(event = "policy_changed", %policy, "policy in force"),
     }

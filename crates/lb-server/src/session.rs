@@ -20,7 +20,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
 use lb_core::{
-    id::{BalancerId, WorkerNumber},
+    health::CallEnd,
+    id::{BalancerId, ClientKey, WorkerNumber},
     session::OpenPicks,
     snapshot::{ServiceView, Snapshot, Wish, Worker},
     time::Timestamp,
@@ -40,6 +41,11 @@ use crate::{
     owner::{Event, Handle, Outcomes},
     status::pick_status,
 };
+
+mod outcome;
+
+use outcome::call_end;
+pub(crate) use outcome::client_key;
 
 /// Most picks, and most outcomes, in one message.
 const BATCH_LIMIT: usize = 1024;
@@ -68,11 +74,12 @@ impl Answers {
     pub(crate) fn new(
         owner: Handle,
         balancer: BalancerId,
+        client: ClientKey,
         requests: Streaming<SessionRequest>,
         stop: CancellationToken,
         place: Place,
     ) -> Self {
-        let session = Session::new(owner, balancer);
+        let session = Session::new(owner, balancer, client);
         let stop = Box::pin(stop.cancelled_owned());
         let tell = Box::pin(sleep(TELL_LAST));
         Self { requests, session, stop, tell, telling: false, ended: false, _place: place }
@@ -135,22 +142,24 @@ impl Stream for Answers {
 struct Session {
     owner: Handle,
     balancer: BalancerId,
+    client: ClientKey,
     opened: bool,
     service: String,
     labels: BTreeMap<String, String>,
     introduced: BTreeSet<WorkerNumber>,
     open: OpenPicks,
-    /// Ended calls that the owner has not been told of, by worker and by whether they were sent.
-    untold: BTreeMap<(WorkerNumber, bool), u64>,
+    /// Ended calls that the owner has not been told of, by worker and by how they ended.
+    untold: BTreeMap<(WorkerNumber, CallEnd), u64>,
     told_at: Instant,
     rng: Rng,
 }
 
 impl Session {
-    fn new(owner: Handle, balancer: BalancerId) -> Self {
+    fn new(owner: Handle, balancer: BalancerId, client: ClientKey) -> Self {
         Self {
             owner,
             balancer,
+            client,
             opened: false,
             service: String::new(),
             labels: BTreeMap::new(),
@@ -247,7 +256,7 @@ impl Session {
         for outcome in &request.outcomes {
             let worker = WorkerNumber(outcome.worker_number);
             if self.open.ended(worker) {
-                *self.untold.entry((worker, outcome.sent)).or_insert(0) += 1;
+                *self.untold.entry((worker, call_end(outcome))).or_insert(0) += 1;
             }
         }
     }
@@ -256,19 +265,19 @@ impl Session {
     fn tell_owner(&mut self) {
         self.told_at = Instant::now();
         if let Some(event) = self.drain_untold()
-            && let Err(Event::Outcomes(all)) = self.owner.try_send(event)
+            && let Err(Event::Outcomes { all, .. }) = self.owner.try_send(event)
         {
             self.untold =
-                all.into_iter().map(|told| ((told.worker, told.sent), told.count)).collect();
+                all.into_iter().map(|told| ((told.worker, told.end), told.count)).collect();
         }
     }
 
     fn drain_untold(&mut self) -> Option<Event> {
         let untold = std::mem::take(&mut self.untold);
         let outcomes =
-            untold.into_iter().map(|((worker, sent), count)| Outcomes { worker, sent, count });
+            untold.into_iter().map(|((worker, end), count)| Outcomes { worker, end, count });
         let all: Vec<_> = outcomes.collect();
-        (!all.is_empty()).then_some(Event::Outcomes(all))
+        (!all.is_empty()).then_some(Event::Outcomes { client: self.client, all })
     }
 }
 

@@ -5,7 +5,9 @@ use std::{
     collections::{BinaryHeap, VecDeque},
 };
 
-use lb_core::{id::WorkerNumber, load::LoadReport, registry::Departure, time::Timestamp};
+use lb_core::{
+    health::CallEnd, id::WorkerNumber, load::LoadReport, registry::Departure, time::Timestamp,
+};
 
 use crate::{worker::CallKey, world::End};
 
@@ -20,8 +22,10 @@ pub(crate) enum Event {
     Finish { worker: u32, epoch: u32, call: CallKey },
     /// An answer, or the news of a failure, reaches the client.
     Answer { call: CallKey, end: End },
+    /// A client that was turned away asks for another worker.
+    Again { call: CallKey },
     /// A client's outcome reaches its balancer.
-    Outcome { balancer: u32, incarnation: u32, number: u32, sent: bool },
+    Outcome { balancer: u32, incarnation: u32, number: u32, end: CallEnd, client: u32 },
     /// A worker's next report to a balancer is due, unless it has sent one meanwhile.
     ReportDue { worker: u32, balancer: u32 },
     /// The oldest message on its way to a balancer arrives.

@@ -19,7 +19,9 @@ mod worker;
 mod world;
 
 pub use rule::{Rule, UnknownRule};
-pub use scenario::{Arrivals, Calls, Fault, FaultKind, Machine, Reports, Scenario, ScenarioError};
+pub use scenario::{
+    Arrivals, Calls, Fault, FaultKind, Machine, Phase, Reports, Scenario, ScenarioError,
+};
 pub use service::Service;
 pub use summary::{Moment, Row, Summary, Tally, percentile};
 pub use world::run_once;

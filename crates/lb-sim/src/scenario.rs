@@ -37,6 +37,14 @@ pub struct Scenario {
     pub balancers: u32,
     /// When calls come.
     pub arrivals: Arrivals,
+    /// Later rates of open arrivals, in order.
+    pub phases: Vec<Phase>,
+    /// Clients that share open arrivals, at least 1: whoever tells of failures is one of them.
+    pub clients: u32,
+    /// Calls that may wait at a worker; one more is turned away. `None`: any number.
+    pub queue: Option<u32>,
+    /// Whether clients try again, within their budget, when they are turned away.
+    pub retries: bool,
     /// Whether balancers hear of a call's end from its client.
     pub calls: Calls,
     /// How much work a call is.
@@ -77,6 +85,15 @@ pub enum Arrivals {
     },
 }
 
+/// From a moment on calls come at another rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Phase {
+    /// When, after the start.
+    pub at: Duration,
+    /// Calls a second.
+    pub rate: f64,
+}
+
 /// Whether balancers hear of a call's end from its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Calls {
@@ -101,6 +118,9 @@ pub enum Reports {
         interval: Duration,
     },
 }
+
+/// Clients of open arrivals where nothing is said of them.
+pub(crate) const CLIENTS: u32 = 16;
 
 /// Heartbeats leave after this share of the time, so that they arrive within it; as `lb-worker` does it.
 const HEARTBEAT_SHARE: f64 = 0.9;
@@ -162,6 +182,10 @@ pub enum FaultKind {
     Drain,
     /// A worker starts only now.
     Join,
+    /// A worker fails this share of its calls (in percent) at once, with UNAVAILABLE.
+    Sick(u8),
+    /// All calls of a client fail, wherever they go.
+    BrokenClient,
     /// A balancer dies; comes back knowing nothing.
     BalancerLoss,
 }
@@ -180,6 +204,10 @@ impl Scenario {
             fleet: vec![Machine { slots: 4, speed: 1.0 }; 10],
             balancers: 1,
             arrivals: Arrivals::Open { rate: 0.0 },
+            phases: Vec::new(),
+            clients: CLIENTS,
+            queue: None,
+            retries: false,
             calls: Calls::OneShot,
             service: Service::Exponential(0.05),
             network_delay: Duration::from_micros(250),
@@ -200,6 +228,13 @@ impl Scenario {
     /// Arrivals that keep this share of the fleet busy.
     pub fn set_load(&mut self, share: f64) {
         self.arrivals = Arrivals::Open { rate: share * self.capacity() };
+    }
+
+    /// The rate of open arrivals at a moment; `None` for closed ones.
+    pub(crate) fn rate(&self, since_start: Duration) -> Option<f64> {
+        let Arrivals::Open { rate } = self.arrivals else { return None };
+        let phase = self.phases.iter().rfind(|phase| phase.at <= since_start);
+        Some(phase.map_or(rate, |phase| phase.rate))
     }
 
     pub(crate) fn joins_later(&self, worker: usize) -> bool {

@@ -15,7 +15,15 @@ pub struct Tally {
     pub done: u64,
     /// Calls that failed.
     pub failed: u64,
-    /// Calls that were sent to a second choice.
+    /// Calls that a broken client itself failed.
+    pub failed_by_client: u64,
+    /// Calls that full workers turned away, for good.
+    pub turned_away: u64,
+    /// Ejections of workers by balancers.
+    pub ejections: u64,
+    /// Calls that were answered, by the second of the run in which they were.
+    pub answered: Vec<u64>,
+    /// Calls that were sent to a second choice, or again.
     pub retried: u64,
     /// Calls still open when the run gave up.
     pub unfinished: u64,
@@ -65,8 +73,11 @@ impl Tally {
         }
     }
 
-    pub(crate) fn done(&mut self, latency: Duration, measured: bool) {
+    pub(crate) fn done(&mut self, latency: Duration, measured: bool, second: u64) {
         self.done += 1;
+        let second = usize::try_from(second).expect("a run is short");
+        self.answered.resize(self.answered.len().max(second + 1), 0);
+        self.answered[second] += 1;
         if measured {
             self.latencies.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
         }
@@ -78,6 +89,13 @@ impl Tally {
         self.offered += other.offered;
         self.done += other.done;
         self.failed += other.failed;
+        self.failed_by_client += other.failed_by_client;
+        self.turned_away += other.turned_away;
+        self.ejections += other.ejections;
+        self.answered.resize(self.answered.len().max(other.answered.len()), 0);
+        for (mine, theirs) in self.answered.iter_mut().zip(other.answered) {
+            *mine += theirs;
+        }
         self.retried += other.retried;
         self.unfinished += other.unfinished;
         self.refused_after_drain += other.refused_after_drain;
@@ -99,7 +117,7 @@ impl Tally {
         Row {
             rule,
             offered: self.offered,
-            failed: self.failed + self.unfinished,
+            failed: self.failed + self.failed_by_client + self.turned_away + self.unfinished,
             retried: self.retried,
             mean: sum / self.latencies.len().max(1) as f64 / 1_000.0,
             p50: milliseconds(0.5),

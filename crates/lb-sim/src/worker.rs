@@ -90,7 +90,10 @@ pub(crate) struct SimWorker {
     /// Calls on their way to it: the oracles see them.
     pub(crate) on_the_way: u32,
     pub(crate) frozen_at: Timestamp,
+    /// Of a hundred calls it fails so many.
+    pub(crate) sick: u8,
     completed_total: u64,
+    faults_total: u64,
     in_flight_integral: f64,
     busy_seconds: f64,
     accounted_until: Timestamp,
@@ -110,7 +113,9 @@ impl SimWorker {
             links: vec![Link::default(); balancers],
             on_the_way: 0,
             frozen_at: Timestamp::default(),
+            sick: 0,
             completed_total: 0,
+            faults_total: 0,
             in_flight_integral: 0.0,
             busy_seconds: 0.0,
             accounted_until: Timestamp::default(),
@@ -125,6 +130,7 @@ impl SimWorker {
             instance: self.instance + 1,
             on_the_way: self.on_the_way,
             accounted_until: now,
+            sick: self.sick,
             ..Self::new(self.slots, self.speed, self.links.len())
         };
         *self = fresh;
@@ -174,9 +180,25 @@ impl SimWorker {
         Some(token.balancer)
     }
 
+    /// Whether slots and queue are taken.
+    pub(crate) fn is_full(&self, queue: Option<u32>) -> bool {
+        queue.is_some_and(|queue| self.in_flight() >= u32::from(self.slots) + queue)
+    }
+
+    /// A call that came is answered UNAVAILABLE at once.
+    pub(crate) fn failed(&mut self, token: Option<CallToken>) {
+        self.faults_total += 1;
+        self.ended(token);
+    }
+
     /// A call has ended, with the token it came with.
     pub(crate) fn ended(&mut self, token: Option<CallToken>) {
         self.completed_total += 1;
+        self.refused(token);
+    }
+
+    /// A call that came is not let in: its token is done.
+    pub(crate) fn refused(&mut self, token: Option<CallToken>) {
         if let Some(token) = token
             && let Some(counts) = self.link_of(token)
             && counts.done < counts.seen
@@ -206,7 +228,8 @@ impl SimWorker {
             picked: link.picked,
             session: link.session,
             completed_total: self.completed_total,
-            errors_total: 0,
+            errors_total: self.faults_total,
+            faults_total: self.faults_total,
             in_flight_integral: self.in_flight_integral,
             busy_seconds: self.busy_seconds,
             cpu: 0.0,

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use lb_core::{id::WorkerNumber, registry::TICK, time::Timestamp};
+use lb_core::{
+    budget::RetryBudget,
+    id::{ClientKey, WorkerNumber},
+    registry::TICK,
+    time::Timestamp,
+};
 
 use crate::{
     agenda::{Agenda, Event, Mail, Pipe},
@@ -32,7 +37,12 @@ struct Call {
     /// Seconds at speed 1.
     work: f64,
     started: Timestamp,
+    /// Who calls again when it has ended.
     client: u32,
+    /// Who makes it.
+    caller: u32,
+    /// How often it was sent.
+    attempts: u32,
     worker: u32,
     /// `None`: sent without a pick of a balancer that counts.
     token: Option<CallToken>,
@@ -48,6 +58,10 @@ pub(crate) enum End {
     Refused,
     /// Its worker died over it.
     Broken,
+    /// Its worker answered UNAVAILABLE.
+    Failed,
+    /// Its worker is full and turned it away.
+    Full,
 }
 
 struct World<'a> {
@@ -70,6 +84,9 @@ struct World<'a> {
     orders: Pipe<(u32, u64, Order)>,
     /// Calls that wait at the door of a frozen worker.
     at_the_door: Vec<(u32, CallKey)>,
+    /// Who is broken, by client.
+    broken: Vec<bool>,
+    budgets: Vec<RetryBudget>,
     tally: Tally,
 }
 
@@ -109,6 +126,8 @@ impl<'a> World<'a> {
             mail: Pipe::default(),
             orders: Pipe::default(),
             at_the_door: Vec::new(),
+            broken: vec![false; scenario.clients as usize],
+            budgets: vec![RetryBudget::default(); scenario.clients as usize],
             tally: Tally::default(),
         }
     }
@@ -160,8 +179,14 @@ impl<'a> World<'a> {
             Event::Reach { call } => self.reach(call),
             Event::Finish { worker, epoch, call } => self.finish_call(worker, epoch, call),
             Event::Answer { call, end } => self.answer(call, end),
-            Event::Outcome { balancer, incarnation, number, sent } => {
-                self.outcome(balancer, incarnation, WorkerNumber(number), sent);
+            Event::Again { call } => self.again(call),
+            Event::Outcome { balancer, incarnation, number, end, client } => {
+                let process = &mut self.balancers[balancer as usize];
+                if process.alive && process.incarnation == incarnation {
+                    let client = ClientKey(client.into());
+                    process.registry.outcomes(WorkerNumber(number), end, 1, client, self.now);
+                    self.carry_out(balancer);
+                }
             }
             Event::ReportDue { worker, balancer } => self.report_due(worker, balancer),
             Event::Mail => self.mail_arrives(),
@@ -216,7 +241,8 @@ impl<'a> World<'a> {
             self.tally.busy.push(share);
         }
         self.tally.unfinished = self.open_calls;
-        let ended = self.tally.done + self.tally.failed + self.tally.unfinished;
+        let Tally { done, failed, failed_by_client, turned_away, unfinished, .. } = self.tally;
+        let ended = done + failed + failed_by_client + turned_away + unfinished;
         assert_eq!(self.tally.offered, ended, "every call ends once");
         if self.open_calls == 0 {
             self.check_books();

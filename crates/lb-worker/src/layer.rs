@@ -36,7 +36,7 @@ use lb_tls::Peer;
 
 pub use self::body::CountedBody;
 use self::{body::Ending, deadline::Deadline};
-use crate::load::Load;
+use crate::load::{CallEnd, Load};
 
 /// Paths of services that tell about the server and do no work.
 const PROBES: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
@@ -179,7 +179,10 @@ where
             let inside = body::Inside::new(call, slot, ended_guard);
             CountedBody::counted(response, inside, ending)
         }
-        Err(status) => response::failed(&status),
+        Err(status) => {
+            call.finish(CallEnd::of(status.code()));
+            response::failed(&status)
+        }
     })
 }
 

@@ -17,6 +17,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
 };
+use tonic::Code;
 
 use lb_core::{
     id::{BalancerId, WorkerNumber},
@@ -66,6 +67,8 @@ pub struct LoadView {
     pub completed_total: u64,
     /// Of those, calls that ended with another status than OK.
     pub errors_total: u64,
+    /// Of those, calls that failed by the worker's fault: see [`CallEnd::Fault`].
+    pub faults_total: u64,
     /// Calls refused because every slot was taken and the queue was full.
     pub refused_total: u64,
     /// Integral of `in_flight` over time.
@@ -96,6 +99,7 @@ struct Counters {
     running: u32,
     completed_total: u64,
     errors_total: u64,
+    faults_total: u64,
     refused_total: u64,
     in_flight_time: Duration,
     busy_time: Duration,
@@ -193,6 +197,7 @@ impl Load {
             running: 0,
             completed_total: 0,
             errors_total: 0,
+            faults_total: 0,
             refused_total: 0,
             in_flight_time: Duration::ZERO,
             busy_time: Duration::ZERO,
@@ -261,7 +266,7 @@ impl Load {
         // Who issued the token knows of the call.
         counters.tell(token.map(|token| token.tally));
         self.release(counters);
-        Ok(CallCount { load: self.clone(), token, running: false, succeeded: false })
+        Ok(CallCount { load: self.clone(), token, running: false, end: CallEnd::Error })
     }
 
     /// All counters, integrals complete up to `now`.
@@ -317,6 +322,7 @@ fn view(counters: &Counters) -> LoadView {
         queued: counters.in_flight - counters.running,
         completed_total: counters.completed_total,
         errors_total: counters.errors_total,
+        faults_total: counters.faults_total,
         refused_total: counters.refused_total,
         in_flight_time: counters.in_flight_time,
         busy_time: counters.busy_time,
@@ -366,7 +372,33 @@ pub struct CallCount {
     load: Load,
     token: Option<CountedToken>,
     running: bool,
-    succeeded: bool,
+    end: CallEnd,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    /// With status OK.
+    Success,
+    /// With another status that is about the call itself, or its caller has gone.
+    Error,
+    /// With a status that is about the worker: `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE` or `DATA_LOSS`.
+    Fault,
+}
+
+impl CallEnd {
+    /// What a status says.
+    pub fn of(code: Code) -> Self {
+        match code {
+            Code::Ok => Self::Success,
+            Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Self::Fault,
+            _ => Self::Error,
+        }
+    }
 }
 
 impl CallCount {
@@ -380,9 +412,9 @@ impl CallCount {
         self.load.release(counters);
     }
 
-    /// The call has ended by itself; `succeeded` means with status OK. A call that is dropped without it has failed.
-    pub fn finish(mut self, succeeded: bool) {
-        self.succeeded = succeeded;
+    /// The call has ended by itself. For one that is dropped without it nobody waits any more: [`CallEnd::Error`].
+    pub fn finish(mut self, end: CallEnd) {
+        self.end = end;
     }
 }
 
@@ -393,7 +425,8 @@ impl Drop for CallCount {
         counters.in_flight -= 1;
         counters.running -= u32::from(self.running);
         counters.completed_total += 1;
-        counters.errors_total += u64::from(!self.succeeded);
+        counters.errors_total += u64::from(self.end != CallEnd::Success);
+        counters.faults_total += u64::from(self.end == CallEnd::Fault);
         counters.done(self.token);
         counters.tell(None);
         self.load.release(counters);
@@ -424,7 +457,7 @@ mod tests {
         let view = load.view(Instant::now());
         assert_eq!((view.in_flight, view.queued), (2, 1));
         assert_eq!((view.in_flight_time, view.busy_time), (SECOND * 6, SECOND * 3));
-        running.finish(true);
+        running.finish(CallEnd::Success);
         drop(waiting);
         tokio::time::advance(SECOND).await;
         let view = load.view(Instant::now());
@@ -530,7 +563,7 @@ mod tests {
         assert_eq!(told(), [true, true], "nobody counts a second choice");
         load.arrive(token("b/1/s1"), Instant::now()).unwrap_err();
         assert_eq!(told(), [false, true], "b takes it for running");
-        first.finish(true);
+        first.finish(CallEnd::Success);
         assert_eq!(told(), [true, true]);
         drop(second);
         assert_eq!(told(), [true, true]);
@@ -549,7 +582,7 @@ mod tests {
         call.start(Instant::now());
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
-        call.finish(true);
+        call.finish(CallEnd::Success);
         assert!(changes.has_changed().unwrap());
     }
 }

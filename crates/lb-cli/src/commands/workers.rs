@@ -89,6 +89,8 @@ fn as_json(worker: &WorkerInfo) -> Value {
         "issued": worker.issued,
         "completed_total": worker.completed_total,
         "errors_total": worker.errors_total,
+        "faults_total": worker.faults_total,
+        "ejections": worker.ejections,
         "busy_seconds": worker.busy_seconds,
         "cpu": worker.cpu,
         "memory": worker.memory,

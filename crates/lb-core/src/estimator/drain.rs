@@ -149,6 +149,11 @@ impl Counters {
         drain.empty_at.store(now + drain.service.load() * time);
     }
 
+    /// Seconds a call takes; 0 while unknown.
+    pub(super) fn service(&self) -> f64 {
+        self.drain.service.load()
+    }
+
     pub(super) fn set_service(&self, seconds: f64) {
         self.drain.service.store(seconds);
     }

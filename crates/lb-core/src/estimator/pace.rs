@@ -9,6 +9,8 @@
 //! counts them as calls, one does not. A worker differs when its values and the fleet's do not overlap. Without that, the end of the
 //! first wave of long equal calls made workers look fast and slow by chance.
 //!
+//! A failed call is in the busy time and not in the count: whoever fails is slow, not fast.
+//!
 //! A latency of single calls is never used: it would follow the queue, and herd.
 
 use crate::load::LoadReport;
@@ -72,7 +74,7 @@ impl Pace {
         let running = f64::from(report.in_flight - report.queued);
         fleet.running += running - self.running;
         self.running = running;
-        let totals = (report.busy_seconds, report.completed_total);
+        let totals = (report.busy_seconds, report.completed_total - report.faults_total);
         let (busy_before, calls_before) = self.last.replace(totals)?;
         let busy = (totals.0 - busy_before).max(0.0);
         let calls = totals.1.saturating_sub(calls_before) as f64;
@@ -163,6 +165,7 @@ mod tests {
             session: TokenCounts::default(),
             completed_total,
             errors_total: 0,
+            faults_total: 0,
             in_flight_integral: 0.0,
             busy_seconds,
             cpu: 0.0,
@@ -196,6 +199,22 @@ mod tests {
     #[test]
     fn small_differences_are_chance() {
         assert!(speeds([0.050, 0.051], 30).iter().all(|speed| (speed - 1.0).abs() < 1e-12));
+    }
+
+    #[test]
+    fn failing_fast_is_not_being_fast() {
+        let (mut failing, mut other) = (Pace::default(), Pace::default());
+        let mut fleet = FleetPace::default();
+        let mut speed = 1.0;
+        for call in 0..500_u64 {
+            other.learn(&report(call as f64 * 0.05, call), &mut fleet);
+            let fast = report(call as f64 * 0.001, call);
+            let failed =
+                LoadReport::parse(RawLoad { errors_total: call, faults_total: call, ..*fast });
+            speed =
+                failing.learn(&failed.unwrap(), &mut fleet).map_or(speed, |learned| learned.speed);
+        }
+        assert!(speed <= 1.0, "{speed}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ fn report(in_flight: u32, picked: TokenCounts, session: TokenCounts) -> LoadRepo
         session,
         completed_total: 0,
         errors_total: 0,
+        faults_total: 0,
         in_flight_integral: 0.0,
         busy_seconds: 0.0,
         cpu: 0.0,

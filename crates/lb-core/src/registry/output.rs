@@ -1,10 +1,11 @@
 //! What follows from a change: orders to workers, news for operators, reasons.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use super::WORKER_LIMIT;
 use crate::{
     estimator::Expected,
+    health::Cause,
     id::{WorkerId, WorkerNumber},
     load::WorkerState,
     policy::PolicyKind,
@@ -94,6 +95,20 @@ pub enum Notice {
         worker: WorkerId,
         /// What it does now.
         state: WorkerState,
+    },
+    /// A worker is out of rotation for a while, since it fails.
+    Ejected {
+        /// Who.
+        worker: WorkerId,
+        /// For what.
+        cause: Cause,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A worker that was out is well again.
+    Recovered {
+        /// Who.
+        worker: WorkerId,
     },
     /// Another policy is in force.
     Policy(PolicyKind),

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::{Record, Registry};
 use crate::{
+    health::{Cause, Health},
     id::WorkerNumber,
     load::{Hello, LoadReport, WorkerState},
     time::Timestamp,
@@ -20,6 +21,12 @@ pub enum Standing {
     Draining,
     /// In rotation, but its last report is older than two heartbeats.
     Stale,
+    /// Out of rotation for a while, since it fails.
+    Ejected,
+    /// It fails, and is in rotation since half of a service's workers must be.
+    Spared,
+    /// In rotation again after an ejection; one failure puts it out again.
+    Trial,
 }
 
 impl Standing {
@@ -30,6 +37,9 @@ impl Standing {
             Self::Serving => "serving",
             Self::Draining => "draining",
             Self::Stale => "stale",
+            Self::Ejected => "ejected",
+            Self::Spared => "spared",
+            Self::Trial => "trial",
         }
     }
 
@@ -40,7 +50,16 @@ impl Standing {
             Self::Serving => "in rotation",
             Self::Draining => "out of rotation: finishes what it has",
             Self::Stale => "in rotation, but silent for over two heartbeats; out after three",
+            Self::Ejected => "out of rotation",
+            Self::Spared => "in rotation, because at least half of the workers must be",
+            Self::Trial => "in rotation on trial, the next failure puts it out again",
         }
+    }
+}
+
+impl Standing {
+    fn is_of_health(self) -> bool {
+        matches!(self, Self::Ejected | Self::Spared | Self::Trial)
     }
 }
 
@@ -48,6 +67,15 @@ impl fmt::Display for Standing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.name())
     }
+}
+
+/// What a worker is, or was last, put out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejected {
+    /// For what.
+    pub cause: Cause,
+    /// Until it is tried again; zero on trial.
+    pub remaining: Duration,
 }
 
 /// One worker as the registry sees it.
@@ -71,6 +99,27 @@ pub struct WorkerStatus {
     pub silent_for: Duration,
     /// Time since it registered.
     pub registered_for: Duration,
+    /// While it is out for failing, or on trial after it.
+    pub ejected: Option<Ejected>,
+    /// How often it has been put out for failing.
+    pub ejections: u32,
+}
+
+impl WorkerStatus {
+    /// Why it is, or is not, in rotation, in words: for what it was put out, and when it is tried again.
+    pub fn why(&self) -> String {
+        let standing = self.standing.why();
+        match self.ejected {
+            Some(Ejected { cause, remaining }) if self.standing.is_of_health() => {
+                let again = match self.standing {
+                    Standing::Trial => String::new(),
+                    _ => format!("; tried again in {:.1} s", remaining.as_secs_f64()),
+                };
+                format!("{standing}: {cause}{again}")
+            }
+            _ => standing.to_owned(),
+        }
+    }
 }
 
 impl Registry {
@@ -95,11 +144,18 @@ fn status(
         standing: standing(record, silent_for, heartbeat),
         slots: record.slots(),
         report: record.report,
-        estimate: record.counters.estimate(),
+        estimate: record.outstanding(),
         issued: record.counters.issued(),
         silent_for,
         registered_for: now.since(record.joined_at),
+        ejected: ejected(&record.health, now),
+        ejections: record.health.ejections(),
     }
+}
+
+fn ejected(health: &Health, now: Timestamp) -> Option<Ejected> {
+    let out = health.out().map(|(until, cause)| Ejected { cause, remaining: until.since(now) });
+    out.or_else(|| health.trial().map(|cause| Ejected { cause, remaining: Duration::ZERO }))
 }
 
 fn standing(record: &Record, silent_for: Duration, heartbeat: Duration) -> Standing {
@@ -107,7 +163,12 @@ fn standing(record: &Record, silent_for: Duration, heartbeat: Duration) -> Stand
         _ if record.drain_ordered => Standing::Draining,
         None => Standing::Waiting,
         Some(WorkerState::Draining) => Standing::Draining,
+        Some(WorkerState::Serving) if record.health.is_out() => {
+            let spared = record.places.iter().any(Option::is_some);
+            if spared { Standing::Spared } else { Standing::Ejected }
+        }
         Some(WorkerState::Serving) if silent_for > 2 * heartbeat => Standing::Stale,
+        Some(WorkerState::Serving) if record.health.trial().is_some() => Standing::Trial,
         Some(WorkerState::Serving) => Standing::Serving,
     }
 }

@@ -3,6 +3,8 @@ use std::net::SocketAddr;
 use super::*;
 use crate::{
     estimator::Expected,
+    health::{CallEnd, Failure},
+    id::ClientKey,
     load::{RawLoad, TokenCounts},
     snapshot::Wish,
     token::TokenClass,
@@ -31,6 +33,7 @@ fn load(state: WorkerState, session: TokenCounts, in_flight: u32) -> LoadReport 
         session,
         completed_total: 0,
         errors_total: 0,
+        faults_total: 0,
         in_flight_integral: 0.0,
         busy_seconds: 0.0,
         cpu: 0.0,
@@ -246,4 +249,139 @@ fn status_tells_each_standing() {
     let standings: Vec<_> =
         registry.workers(at(2_501)).map(|status| status.standing.name()).collect();
     assert_eq!(standings, ["stale", "serving", "draining", "waiting"]);
+}
+
+const FAILED: CallEnd = CallEnd::Failed(Failure::Unavailable);
+
+/// Two clients tell that calls failed.
+fn failing(registry: &mut Registry, number: WorkerNumber, milliseconds: u64) {
+    for client in [1, 2] {
+        registry.outcomes(number, FAILED, 2, ClientKey(client), at(milliseconds));
+    }
+}
+
+fn ejected(registry: &mut Registry) -> Vec<String> {
+    let named = |output| match output {
+        Output::Notice(Notice::Ejected { worker, .. }) => Some(worker.to_string()),
+        _ => None,
+    };
+    outputs(registry).into_iter().filter_map(named).collect()
+}
+
+/// The calls that picks see in each worker.
+fn counted(registry: &Registry) -> Vec<u32> {
+    registry.snapshot.service("Echo").unwrap().workers().iter().map(Worker::estimate).collect()
+}
+
+fn standing(registry: &Registry, milliseconds: u64) -> Vec<&'static str> {
+    registry.workers(at(milliseconds)).map(|status| status.standing.name()).collect()
+}
+
+#[test]
+fn a_failing_worker_is_out_for_a_while_and_back_on_trial() {
+    let (mut registry, numbers) = with(&["a", "b", "c"]);
+    failing(&mut registry, numbers[1], 100);
+    assert_eq!(ejected(&mut registry), ["b"]);
+    assert_eq!(in_rotation(&mut registry), ["a", "c"]);
+    let why = registry.workers(at(600)).nth(1).unwrap().why();
+    assert_eq!(
+        why,
+        "out of rotation: 4 of 4 calls failed, several clients say, the last: UNAVAILABLE; \
+         tried again in 0.5 s"
+    );
+    registry.handle_timeout(at(1_000));
+    assert_eq!(standing(&registry, 1_000), ["serving", "ejected", "serving"]);
+    registry.handle_timeout(at(1_100));
+    assert_eq!(in_rotation(&mut registry), ["a", "b", "c"]);
+    assert_eq!(standing(&registry, 1_100), ["serving", "trial", "serving"]);
+    assert_eq!(counted(&registry), [0, 1, 0], "one of its two slots looks free");
+    registry.outcomes(numbers[1], CallEnd::Answered, 13, ClientKey(1), at(1_200));
+    registry.handle_timeout(at(1_250));
+    let recovered = Output::Notice(Notice::Recovered { worker: "b".parse().unwrap() });
+    assert_eq!(outputs(&mut registry), [recovered]);
+    assert_eq!(counted(&registry), [0, 0, 0]);
+}
+
+#[test]
+fn one_client_puts_nobody_out_whom_another_finds_well() {
+    let (mut registry, numbers) = with(&["a", "b", "c"]);
+    for millisecond in 0..1_000 {
+        registry.outcomes(numbers[0], CallEnd::Answered, 1, ClientKey(1), at(millisecond));
+        registry.outcomes(numbers[0], FAILED, 5, ClientKey(2), at(millisecond));
+    }
+    assert_eq!(ejected(&mut registry), [""; 0]);
+}
+
+#[test]
+fn half_of_the_fleet_stays_in() {
+    let (mut registry, numbers) = with(&["a", "b", "c", "d", "e"]);
+    for number in &numbers[..4] {
+        failing(&mut registry, *number, 100);
+    }
+    assert_eq!(ejected(&mut registry), ["a", "b"]);
+    assert_eq!(in_rotation(&mut registry), ["c", "d", "e"]);
+    // Those that are well leave: of three, two must be in.
+    for number in &numbers[3..] {
+        registry.closed(*number, Departure::Goodbye);
+    }
+    assert_eq!(in_rotation(&mut registry), ["a", "c"]);
+    assert_eq!(standing(&registry, 200), ["spared", "ejected", "serving"]);
+    let (mut registry, numbers) = with(&["alone"]);
+    failing(&mut registry, numbers[0], 100);
+    assert_eq!(in_rotation(&mut registry), ["alone"]);
+}
+
+#[test]
+fn when_everybody_fails_who_was_out_comes_back() {
+    let (mut registry, numbers) = with(&["a", "b", "c", "d"]);
+    failing(&mut registry, numbers[0], 100);
+    assert_eq!(ejected(&mut registry), ["a"]);
+    for _ in 0..5 {
+        for number in &numbers[1..] {
+            failing(&mut registry, *number, 150);
+        }
+    }
+    assert_eq!(in_rotation(&mut registry).len(), 2, "no more than half go");
+    registry.handle_timeout(at(250));
+    assert_eq!(in_rotation(&mut registry).len(), 4);
+    assert_eq!(standing(&registry, 250), ["serving"; 4]);
+}
+
+#[test]
+fn a_worker_that_crashes_as_it_starts_gets_no_calls_for_a_while() {
+    let (mut registry, numbers) = with(&["a", "b", "c"]);
+    let mut last = numbers[0];
+    for half_second in 1..=2 {
+        registry.closed(last, Departure::Broken);
+        last = registry.hello(hello("a", 1), at(half_second * 500)).unwrap();
+        registry.report(last, serving(), at(half_second * 500)).unwrap();
+    }
+    assert_eq!(in_rotation(&mut registry), ["b", "c"]);
+    let why = registry.workers(at(1_000)).next().unwrap().why();
+    let cause = "lost 2 times, each time soon after it registered";
+    assert!(why.starts_with(&format!("out of rotation: {cause}; tried again in ")), "{why}");
+    registry.closed(last, Departure::Goodbye);
+    let number = registry.hello(hello("a", 1), at(1_100)).unwrap();
+    registry.report(number, serving(), at(1_100)).unwrap();
+    assert_eq!(in_rotation(&mut registry), ["a", "b", "c"], "somebody has seen to it");
+}
+
+#[test]
+fn a_failure_counts_as_a_slow_answer() {
+    let (mut registry, numbers) = with(&["a"]);
+    registry.report(numbers[0], serving(), at(0)).unwrap();
+    let faults = LoadReport::parse(RawLoad {
+        completed_total: 3,
+        errors_total: 3,
+        faults_total: 3,
+        ..*serving()
+    });
+    registry.report(numbers[0], faults.unwrap(), at(10)).unwrap();
+    registry.publish();
+    assert_eq!(counted(&registry), [3]);
+    assert_eq!(registry.workers(at(10)).next().unwrap().estimate, 0, "nothing runs there");
+    registry.outcomes(numbers[0], FAILED, 3, ClientKey(1), at(20));
+    assert_eq!(counted(&registry), [3], "the same three");
+    registry.handle_timeout(at(1_250));
+    assert_eq!(counted(&registry), [0]);
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod daemon;
+mod health;
 mod picks;
 mod registration;
 mod rights;

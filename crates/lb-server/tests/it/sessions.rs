@@ -12,7 +12,7 @@ use lb_proto::v1::{
 
 use crate::support::{Balancer, SERVICE};
 
-struct Session {
+pub(crate) struct Session {
     say: mpsc::Sender<SessionRequest>,
     answers: Streaming<SessionResponse>,
 }
@@ -25,7 +25,7 @@ impl Session {
         Self { say, answers }
     }
 
-    async fn open(balancer: &Balancer) -> Self {
+    pub(crate) async fn open(balancer: &Balancer) -> Self {
         let mut session = Self::start(balancer).await;
         let open = SessionOpen { service: SERVICE.into(), ..SessionOpen::default() };
         session.say(SessionRequest { open: Some(open), ..SessionRequest::default() }).await;
@@ -33,11 +33,11 @@ impl Session {
         session
     }
 
-    async fn say(&mut self, request: SessionRequest) {
+    pub(crate) async fn say(&mut self, request: SessionRequest) {
         self.say.send(request).await.unwrap();
     }
 
-    async fn pick(&mut self, ids: impl IntoIterator<Item = u64>) -> SessionResponse {
+    pub(crate) async fn pick(&mut self, ids: impl IntoIterator<Item = u64>) -> SessionResponse {
         let pick = |id| SessionPick { id, ..SessionPick::default() };
         let picks = ids.into_iter().map(pick).collect();
         self.say(SessionRequest { picks, ..SessionRequest::default() }).await;

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::Duration};
 use serde::Deserialize;
 use toml::{Spanned, de::DeTable};
 
-use super::{Arrivals, Calls, Fault, FaultKind, Machine, Reports, Scenario};
+use super::{Arrivals, CLIENTS, Calls, Fault, FaultKind, Machine, Phase, Reports, Scenario};
 use crate::{rule::Rule, service::Service};
 
 /// Most workers in a scenario: a port number of the made-up addresses is one of 16 bits.
@@ -13,6 +13,9 @@ const WORKER_LIMIT: usize = 60_000;
 
 /// Greatest number of anything: a billion seconds are thirty years.
 const GREATEST: f64 = 1e9;
+
+/// Most clients that are told apart.
+const CLIENT_LIMIT: u32 = 100_000;
 
 /// Least time between two reports: with shorter ones a run does nothing but report.
 const LEAST_INTERVAL_MS: f64 = 0.1;
@@ -67,6 +70,11 @@ struct RawScenario {
     warm_up_seconds: f64,
     #[serde(default = "one_balancer")]
     balancers: u32,
+    #[serde(default = "usual_clients")]
+    clients: u32,
+    queue: Option<u32>,
+    #[serde(default)]
+    retries: bool,
     #[serde(default)]
     network_ms: f64,
     outcome_ms: Option<f64>,
@@ -74,6 +82,8 @@ struct RawScenario {
     service: RawService,
     reports: RawReports,
     workers: Vec<RawWorkers>,
+    #[serde(default)]
+    phases: Vec<RawPhase>,
     #[serde(default)]
     faults: Vec<RawFault>,
 }
@@ -84,6 +94,10 @@ fn one_seed() -> Vec<u64> {
 
 fn one_balancer() -> u32 {
     1
+}
+
+fn usual_clients() -> u32 {
+    CLIENTS
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,6 +148,14 @@ struct RawFault {
     at_seconds: f64,
     for_seconds: Option<f64>,
     target: u32,
+    percent: Option<u8>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPhase {
+    at_seconds: f64,
+    load: f64,
 }
 
 impl Scenario {
@@ -267,7 +289,14 @@ impl Source<'_> {
         if !(1..=100).contains(&raw.balancers) {
             return self.refuse("balancers", raw.balancers, "1 to 100");
         }
+        if !(1..=CLIENT_LIMIT).contains(&raw.clients) {
+            return self.refuse("clients", raw.clients, format!("1 to {CLIENT_LIMIT}"));
+        }
         let mut scenario = Scenario {
+            phases: Vec::new(),
+            clients: raw.arrivals.clients.unwrap_or(raw.clients),
+            queue: raw.queue,
+            retries: raw.retries,
             name: self.file.to_owned(),
             rules: self.rules(&raw.rules)?,
             faults: self.faults(&raw, fleet.len())?,
@@ -285,6 +314,7 @@ impl Source<'_> {
             outcome_delay,
         };
         scenario.arrivals = self.arrivals(&raw.arrivals, scenario.capacity())?;
+        scenario.phases = self.phases(&raw.phases, scenario.capacity())?;
         Ok(scenario)
     }
 
@@ -336,6 +366,19 @@ impl Source<'_> {
             (None, None, Some(0)) => self.refuse("arrivals.clients", 0, "at least 1"),
             _ => self.refuse("arrivals", "unclear", "exactly one of load, rate and clients"),
         }
+    }
+
+    fn phases(self, raw: &[RawPhase], capacity: f64) -> Result<Vec<Phase>, ScenarioError> {
+        let resolve = |(place, phase): (usize, &RawPhase)| {
+            let field = |name| format!("phases.{place}.{name}");
+            let at = self.duration(&field("at_seconds"), phase.at_seconds, 1.0)?;
+            Ok(Phase { at, rate: self.positive(&field("load"), phase.load)? * capacity })
+        };
+        let phases: Vec<Phase> = raw.iter().enumerate().map(resolve).collect::<Result<_, _>>()?;
+        if phases.is_sorted_by_key(|phase| phase.at) {
+            return Ok(phases);
+        }
+        self.refuse("phases", "not in order", "phases in the order of at_seconds")
     }
 
     fn service(self, raw: &RawService) -> Result<Service, ScenarioError> {
@@ -391,13 +434,17 @@ impl Source<'_> {
                 "drain" => FaultKind::Drain,
                 "join" => FaultKind::Join,
                 "balancer_loss" => FaultKind::BalancerLoss,
+                "sick" => FaultKind::Sick(fault.percent.unwrap_or(100).min(100)),
+                "broken_client" => FaultKind::BrokenClient,
                 other => {
-                    let expected = "crash, freeze, drain, join or balancer_loss";
+                    let expected =
+                        "crash, freeze, drain, join, sick, broken_client or balancer_loss";
                     return self.refuse(&field("kind"), format!("{other:?}"), expected);
                 }
             };
             let targets = match kind {
                 FaultKind::BalancerLoss => raw.balancers as usize,
+                FaultKind::BrokenClient => raw.arrivals.clients.unwrap_or(raw.clients) as usize,
                 _ => workers,
             };
             if fault.target as usize >= targets {

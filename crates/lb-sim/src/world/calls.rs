@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use lb_core::{id::WorkerNumber, token::TokenClass};
+use lb_core::{
+    health::{CallEnd, Failure},
+    id::WorkerNumber,
+    time::Timestamp,
+    token::TokenClass,
+};
 
 use super::{Call, End, World};
 use crate::{
@@ -12,12 +17,15 @@ use crate::{
     worker::{CallKey, CallToken, Life},
 };
 
+/// How often a client sends a call at most; as `lb-client` does it.
+const ATTEMPTS: u32 = 3;
+
 impl World<'_> {
     pub(super) fn arrival(&mut self, client: u32) {
         if self.now > self.end {
             return;
         }
-        if let Arrivals::Open { rate } = self.scenario.arrivals {
+        if let Some(rate) = self.scenario.rate(self.now.since(Timestamp::default())) {
             let gap = -(1.0 - self.demand.f64()).ln() / rate;
             self.agenda.plan(self.now + Duration::from_secs_f64(gap), Event::Arrival { client });
         }
@@ -29,13 +37,35 @@ impl World<'_> {
         };
         self.tally.offered += 1;
         self.open_calls += 1;
-        let call = Call { work, started: self.now, client, worker: 0, token: None, second: None };
-        let picked = self.pick(call, home);
-        let key = self.keep(picked.unwrap_or(call));
-        match picked {
-            Some(_) => self.send(key),
+        let caller = home % self.scenario.clients;
+        self.budgets[caller as usize].deposit();
+        let call = Call {
+            work,
+            started: self.now,
+            client,
+            caller,
+            attempts: 0,
+            worker: 0,
+            token: None,
+            second: None,
+        };
+        let key = self.keep(call);
+        self.pick_and_send(key, home);
+    }
+
+    fn pick_and_send(&mut self, key: CallKey, home: u32) {
+        match self.pick(self.calls[key as usize], home) {
+            Some(picked) => {
+                self.calls[key as usize] = picked;
+                self.send(key);
+            }
             None => self.agenda.plan(self.now, Event::Answer { call: key, end: End::Refused }),
         }
+    }
+
+    pub(super) fn again(&mut self, key: CallKey) {
+        let home = self.calls[key as usize].caller;
+        self.pick_and_send(key, home);
     }
 
     /// Asks one of the balancers that live, or else the last list that a client was given.
@@ -75,6 +105,7 @@ impl World<'_> {
     }
 
     fn send(&mut self, key: CallKey) {
+        self.calls[key as usize].attempts += 1;
         self.workers[self.calls[key as usize].worker as usize].on_the_way += 1;
         self.agenda.plan(self.now + self.scenario.network_delay, Event::Reach { call: key });
     }
@@ -99,12 +130,28 @@ impl World<'_> {
     }
 
     pub(super) fn enter(&mut self, place: u32, key: CallKey) {
+        let token = self.calls[key as usize].token;
         let worker = &mut self.workers[place as usize];
         worker.account(self.now);
-        let knows = worker.saw(self.calls[key as usize].token);
+        let knows = worker.saw(token);
+        if worker.is_full(self.scenario.queue) {
+            worker.refused(token);
+            return self.reply(place, key, End::Full);
+        }
+        if worker.sick > 0 && self.chance.u8(..100) < worker.sick {
+            worker.failed(token);
+            return self.reply(place, key, End::Failed);
+        }
         worker.queue.push_back(key);
         self.fill_slots(place);
         self.worker_changed(place, knows);
+    }
+
+    /// Answers a call that never got a slot.
+    fn reply(&mut self, place: u32, call: CallKey, end: End) {
+        let at = self.now + self.scenario.network_delay;
+        self.agenda.plan(at, Event::Answer { call, end });
+        self.worker_changed(place, None);
     }
 
     pub(super) fn fill_slots(&mut self, place: u32) {
@@ -138,22 +185,28 @@ impl World<'_> {
 
     pub(super) fn answer(&mut self, key: CallKey, end: End) {
         let call = self.calls[key as usize];
+        let broken = self.broken[call.caller as usize];
+        let end = if broken && end == End::Done { End::Failed } else { end };
         self.tell_outcome(&call, end);
+        if end == End::Full && self.tries_again(key) {
+            return;
+        }
         if let (End::Refused, Some((worker, number))) = (end, call.second) {
             self.tally.retried += 1;
-            let token =
-                call.token.map(|token| CallToken { number, class: TokenClass::Second, ..token });
-            self.calls[key as usize] = Call { worker, token, second: None, ..call };
-            return self.send(key);
+            return self.take_second(key, worker, number);
         }
         self.open_calls -= 1;
         self.last_end = self.now;
         self.free_calls.push(key);
-        let measured =
-            call.started.since(lb_core::time::Timestamp::default()) >= self.scenario.warm_up;
+        let measured = call.started.since(Timestamp::default()) >= self.scenario.warm_up;
         match end {
-            End::Done => self.tally.done(self.now.since(call.started), measured),
-            End::Refused | End::Broken => self.tally.failed += 1,
+            End::Done => {
+                let second = self.now.since(Timestamp::default()).as_secs();
+                self.tally.done(self.now.since(call.started), measured, second);
+            }
+            End::Failed if broken => self.tally.failed_by_client += 1,
+            End::Full => self.tally.turned_away += 1,
+            End::Refused | End::Broken | End::Failed => self.tally.failed += 1,
         }
         if let Arrivals::Closed { think, .. } = self.scenario.arrivals {
             // A client that is refused does not hammer.
@@ -162,26 +215,47 @@ impl World<'_> {
         }
     }
 
+    /// A call that was turned away has not run: its client tries the second choice at once, and then, after a while, whoever is
+    /// best by then.
+    fn tries_again(&mut self, key: CallKey) -> bool {
+        let call = self.calls[key as usize];
+        let may = self.scenario.retries && call.attempts < ATTEMPTS;
+        if !may || !self.budgets[call.caller as usize].withdraw() {
+            return false;
+        }
+        self.tally.retried += 1;
+        if let Some((worker, number)) = call.second {
+            self.take_second(key, worker, number);
+            return true;
+        }
+        // As the worker hints: when about half of its queue has emptied.
+        let queue = f64::from(self.scenario.queue.unwrap_or(1).max(1));
+        let slots = f64::from(self.workers[call.worker as usize].slots);
+        let hint = self.scenario.service.mean() * queue / slots / 2.0;
+        let pause = Duration::from_secs_f64(hint * (1.0 + self.chance.f64()));
+        self.agenda.plan(self.now + pause, Event::Again { call: key });
+        true
+    }
+
+    fn take_second(&mut self, key: CallKey, worker: u32, number: WorkerNumber) {
+        let call = self.calls[key as usize];
+        let token =
+            call.token.map(|token| CallToken { number, class: TokenClass::Second, ..token });
+        self.calls[key as usize] = Call { worker, token, second: None, ..call };
+        self.send(key);
+    }
+
     fn tell_outcome(&mut self, call: &Call, end: End) {
         let Some(token) = call.token.filter(|token| token.class == TokenClass::Session) else {
             return;
         };
         let CallToken { balancer, incarnation, number: WorkerNumber(number), .. } = token;
-        let sent = end != End::Refused;
-        let event = Event::Outcome { balancer, incarnation, number, sent };
+        let end = match end {
+            End::Done | End::Full => CallEnd::Answered,
+            End::Refused => CallEnd::Failed(Failure::Unreachable),
+            End::Broken | End::Failed => CallEnd::Failed(Failure::Unavailable),
+        };
+        let event = Event::Outcome { balancer, incarnation, number, end, client: call.caller };
         self.agenda.plan(self.now + self.scenario.outcome_delay, event);
-    }
-
-    pub(super) fn outcome(
-        &mut self,
-        balancer: u32,
-        incarnation: u32,
-        number: WorkerNumber,
-        sent: bool,
-    ) {
-        let process = &mut self.balancers[balancer as usize];
-        if process.alive && process.incarnation == incarnation {
-            process.registry.outcomes(number, sent, 1);
-        }
     }
 }

@@ -25,6 +25,9 @@ impl World<'_> {
                 }
             }
             (FaultKind::Join, false) => {}
+            (FaultKind::Sick(percent), true) => self.workers[target as usize].sick = percent,
+            (FaultKind::Sick(_), false) => self.workers[target as usize].sick = 0,
+            (FaultKind::BrokenClient, begins) => self.broken[target as usize] = begins,
             (FaultKind::BalancerLoss, true) => self.lose_balancer(target),
             (FaultKind::BalancerLoss, false) => self.restart_balancer(target),
         }

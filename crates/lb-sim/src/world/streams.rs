@@ -6,7 +6,7 @@ use lb_core::{
     estimator::Expected,
     id::WorkerNumber,
     load::{Hello, WorkerState},
-    registry::{Departure, Output},
+    registry::{Departure, Notice, Output},
 };
 
 use super::World;
@@ -192,6 +192,7 @@ impl World<'_> {
                 Output::Disconnect { worker: number, .. } => {
                     self.order(worker(number), Order::Disconnect { balancer, number });
                 }
+                Output::Notice(Notice::Ejected { .. }) => self.tally.ejections += 1,
                 Output::Notice(_) => {}
             }
         }

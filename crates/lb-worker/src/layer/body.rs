@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use tonic::{Code, Status, body::Body};
 
 use super::deadline::Deadline;
-use crate::load::CallCount;
+use crate::load::{CallCount, CallEnd};
 
 const STATUS_KEY: &str = "grpc-status";
 
@@ -77,11 +77,11 @@ impl CountedBody {
         ending: Ending,
     ) -> Response<Self> {
         // An error without a body has its status among the headers.
-        let early_status = succeeded(response.headers());
+        let early_status = code(response.headers());
         response.map(|inner| {
             let mut body = Self { inner, inside: Some(inside), ending: Some(ending) };
-            if let Some(succeeded) = early_status {
-                body.finish(succeeded);
+            if let Some(code) = early_status {
+                body.finish(CallEnd::of(code));
             }
             body
         })
@@ -95,24 +95,24 @@ impl CountedBody {
         Self { inner, inside: None, ending: None }
     }
 
-    fn finish(&mut self, succeeded: bool) {
+    fn finish(&mut self, end: CallEnd) {
         self.ending = None;
         if let Some(inside) = self.inside.take() {
-            inside.call.finish(succeeded);
+            inside.call.finish(end);
         }
     }
 
     /// The rest of the answer is dropped; its place is taken by trailers with `status`.
     fn cut_short(&mut self, status: &Status) -> Option<HeaderMap> {
         self.inner = Body::empty();
-        self.finish(false);
+        self.finish(CallEnd::of(status.code()));
         let mut trailers = HeaderMap::new();
         status.add_header(&mut trailers).is_ok().then_some(trailers)
     }
 }
 
-fn succeeded(headers: &HeaderMap) -> Option<bool> {
-    headers.get(STATUS_KEY).map(|code| Code::from_bytes(code.as_bytes()) == Code::Ok)
+fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get(STATUS_KEY).map(|code| Code::from_bytes(code.as_bytes()))
 }
 
 impl http_body::Body for CountedBody {
@@ -133,10 +133,10 @@ impl http_body::Body for CountedBody {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.finish(succeeded(trailers).unwrap_or(false));
+                    this.finish(CallEnd::of(code(trailers).unwrap_or(Code::Unknown)));
                 }
             }
-            Some(Err(_)) | None => this.finish(false),
+            Some(Err(_)) | None => this.finish(CallEnd::Error),
         }
         Poll::Ready(frame)
     }

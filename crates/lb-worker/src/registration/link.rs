@@ -250,6 +250,7 @@ fn report(
         session: Some(v1::TokenCounts { seen: tallies.session.seen, done: tallies.session.done }),
         completed_total: load.completed_total,
         errors_total: load.errors_total,
+        faults_total: load.faults_total,
         in_flight_integral: load.in_flight_time.as_secs_f64(),
         busy_seconds: load.busy_time.as_secs_f64(),
         cpu: usage.cpu,

@@ -101,6 +101,8 @@ async fn a_deadline_ends_running_and_waiting_calls_with_its_own_code() {
         assert_eq!(status.message(), "the caller's deadline has passed");
     }
     worker.load_where(|load| load.in_flight == 0 && load.errors_total == 2).await;
+    let view = worker.load.view(tokio::time::Instant::now());
+    assert_eq!(view.faults_total, 2, "too slow for their callers");
     service.wait(|seen| seen.dropped == seen.entered).await;
     connection.abort();
 }
@@ -126,6 +128,8 @@ async fn errors_are_counted_wherever_their_status_stands() {
     let status = grpc.unary(request(""), path, codec).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     worker.load_where(|load| load.completed_total == 3 && load.errors_total == 3).await;
+    let view = worker.load.view(tokio::time::Instant::now());
+    assert_eq!(view.faults_total, 1, "DATA_LOSS is the worker's, the others are the callers'");
 }
 
 #[tokio::test]
