@@ -15,6 +15,7 @@
 mod driver;
 mod histogram;
 mod merge;
+mod phases;
 mod plan;
 mod recorder;
 mod result;
@@ -24,6 +25,7 @@ mod usage;
 
 pub use self::histogram::{CdfPoint, ResponseTimes};
 pub use self::merge::{Counts, TimeCounts, merged};
+pub use self::phases::PhaseResult;
 pub use self::plan::{
     End, MAX_CLIENTS, MAX_OUTSTANDING, Plan, PlanError, RateChange, Shape, Spacing,
 };

@@ -84,11 +84,14 @@ impl Report {
     /// shortened, and what is still too wide becomes several tables. Repeated runs have tables of their
     /// own.
     pub fn table(&self, width: usize) -> String {
-        if self.spreads.is_empty() {
+        let text = if self.spreads.is_empty() {
             table::render(&self.runs, width)
         } else {
             spread_table::render(&self.spreads, &self.runs, width)
-        }
+        };
+        let notes =
+            notes::notes_of_phases(&self.runs).into_iter().map(|note| format!("* {note}\n"));
+        text + &notes.collect::<String>()
     }
 
     /// The page, as the text of one HTML file.

@@ -1,5 +1,9 @@
 //! One call: pick a worker, reach it, send, and move on to the next choice as long as it is certain
 //! that no worker has looked at it.
+//!
+//! A worker that is full says so before it looks at a call. Then the second choice is tried, and after
+//! a pause, as long as the worker hints and some more, whoever is best by then: as far as the budget
+//! goes ([`RetryBudget`](lb_core::budget::RetryBudget)), since retries are load as well.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,7 +15,8 @@ use lb_core::{
     id::{BalancerId, WorkerId},
     token::METADATA_KEY,
 };
-use tokio::time::{Instant, timeout_at};
+use lb_proto::retry;
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Status, body::Body};
 
 use crate::{
@@ -70,6 +75,7 @@ pub(crate) async fn run(
         pick_duration: Duration::ZERO,
         connect_duration: Duration::ZERO,
     };
+    call.shared.state.earn_retry();
     let Some(deadline) = deadline else { return call.run().await };
     match timeout_at(deadline, call.run()).await {
         Ok(result) => result,
@@ -112,6 +118,8 @@ enum Attempt {
     Done(Result<Response<Body>, Status>),
     /// The worker surely did not look at the call.
     Unsent(Picked, String),
+    /// The worker is full: the call may be sent again after this time, or to another.
+    Full(Picked, Response<Incoming>, Duration),
 }
 
 impl Call {
@@ -126,6 +134,16 @@ impl Call {
             self.attempts += 1;
             match self.attempt(picked).await {
                 Attempt::Done(result) => return result,
+                Attempt::Full(picked, response, hint) => {
+                    let Some(pause) = self.may_try_again(&picked, hint) else {
+                        return Ok(self.answer(picked, response));
+                    };
+                    next = self.turned_away(picked);
+                    if next.is_none() {
+                        self.stage = Stage::Picking;
+                        sleep(pause).await;
+                    }
+                }
                 Attempt::Unsent(picked, error) => {
                     trouble = Some(format!("{}: {error}", name(picked.worker())));
                     next = self.give_up_on(picked);
@@ -154,7 +172,8 @@ impl Call {
         if picked.worker().is_ejected(now_ms())
             && let Some(second) = self.take_second(&mut picked)
         {
-            unsent(picked);
+            // Not tried, so it says nothing new of the worker.
+            give_back(picked, Code::Cancelled);
             return Ok(second);
         }
         Ok(picked)
@@ -166,7 +185,24 @@ impl Call {
         let worker = Arc::clone(picked.worker());
         self.failed.push(Failed { worker, number: picked.number() });
         let second = self.take_second(&mut picked);
-        unsent(picked);
+        give_back(picked, Code::Unavailable);
+        second
+    }
+
+    /// How long to wait before the next attempt, if a call that was turned away may make one and no second choice is left.
+    fn may_try_again(&self, picked: &Picked, hint: Duration) -> Option<Duration> {
+        // Up to twice the hint, so that those who were turned away together do not come back together.
+        let pause = hint.mul_f64(1.0 + fastrand::f64());
+        let in_time = picked.second.is_some()
+            || self.deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
+        let may = self.attempts < ATTEMPTS && in_time && !self.body.is_spent();
+        (may && self.shared.state.take_retry()).then_some(pause)
+    }
+
+    /// Reports that the worker is full; gives the second choice.
+    fn turned_away(&mut self, mut picked: Picked) -> Option<Picked> {
+        let second = self.take_second(&mut picked);
+        give_back(picked, Code::ResourceExhausted);
         second
     }
 
@@ -193,7 +229,10 @@ impl Call {
             Err(error) => return Attempt::Unsent(picked, error.to_string()),
         };
         match self.send(&mut picked, sender, request).await {
-            Ok(response) => Attempt::Done(Ok(self.answer(picked, response))),
+            Ok(response) => match retry::hint(response.headers()) {
+                Some(hint) => Attempt::Full(picked, response, hint),
+                None => Attempt::Done(Ok(self.answer(picked, response))),
+            },
             Err(SendFailure::Stale(_)) => {
                 Attempt::Unsent(picked, "the connection was closed".into())
             }
@@ -286,9 +325,10 @@ fn mark_sent(picked: &mut Picked, at: Option<Instant>) {
     }
 }
 
-fn unsent(mut picked: Picked) {
+/// The call does not go to this worker: UNAVAILABLE if it failed, RESOURCE_EXHAUSTED if it was full, CANCELLED if it was not asked.
+fn give_back(mut picked: Picked, code: Code) {
     if let Some(ticket) = picked.ticket.take() {
-        ticket.settle(Code::Unavailable);
+        ticket.settle(code);
     }
 }
 

@@ -13,7 +13,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use lb_core::id::{BalancerId, ServiceName, WorkerId, WorkerNumber};
+use lb_core::{
+    budget::RetryBudget,
+    id::{BalancerId, ServiceName, WorkerId, WorkerNumber},
+};
 use lb_tls::Tls;
 use tokio::{sync::watch, time::timeout_at};
 use tonic::Status;
@@ -70,6 +73,8 @@ pub(crate) struct State {
     session_refused: AtomicBool,
     /// Workers that a session named: with labels, the only ones known to carry them.
     named: Mutex<HashSet<WorkerId>>,
+    /// How often calls that were turned away may be tried again.
+    retries: Mutex<RetryBudget>,
     /// Wakes those who wait for a session or a list.
     changed: watch::Sender<()>,
     /// Why there is no balancer, for people.
@@ -85,6 +90,7 @@ impl State {
             session: ArcSwapOption::empty(),
             session_refused: AtomicBool::new(false),
             named: Mutex::default(),
+            retries: Mutex::default(),
             changed: watch::Sender::new(()),
             trouble: Mutex::default(),
         }
@@ -237,6 +243,16 @@ impl State {
     pub(crate) fn note_session_refused(&self, refused: bool) {
         self.session_refused.store(refused, Ordering::Relaxed);
         self.notify();
+    }
+
+    /// A call begins: a part of a retry is earned.
+    pub(crate) fn earn_retry(&self) {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner).deposit();
+    }
+
+    /// Takes a retry, if there is one left.
+    pub(crate) fn take_retry(&self) -> bool {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner).withdraw()
     }
 
     fn is_open(&self) -> bool {

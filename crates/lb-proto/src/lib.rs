@@ -5,6 +5,7 @@
 
 mod codec;
 pub mod parse;
+pub mod retry;
 
 /// The generated types and services of package `lb.v1`.
 #[expect(missing_docs, reason = "generated from the .proto files, which are documented")]

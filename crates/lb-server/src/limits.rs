@@ -1,13 +1,21 @@
 //! Places for long-lived streams, counted. Their number can be changed while they are taken.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tonic::Status;
 
+use lb_proto::retry;
+
 use crate::config::Limits;
+
+/// When a client that found no place should ask again: places become free when others leave, which is seldom.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The places of a balancer.
 #[derive(Debug, Clone)]
@@ -72,18 +80,18 @@ impl Places {
     /// Takes a place.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED, naming the limit.
+    /// RESOURCE_EXHAUSTED, naming the limit, and when to try again.
     pub(crate) fn take(&self) -> Result<Place, Status> {
         let limit = self.count.limit.load(Ordering::Relaxed);
         let one_more = |taken| (taken < limit).then_some(taken + 1);
         let taken = self.count.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        match taken {
-            Ok(_) => Ok(Place(Arc::clone(&self.count))),
-            Err(_) => Err(Status::resource_exhausted(format!(
-                "this balancer already has {limit} {what}, its limit (limits.{what})",
-                what = self.what
-            ))),
+        if taken.is_ok() {
+            return Ok(Place(Arc::clone(&self.count)));
         }
+        let what = self.what;
+        let message =
+            format!("this balancer already has {limit} {what}, its limit (limits.{what})");
+        Err(retry::exhausted(message, RETRY_AFTER))
     }
 }
 
@@ -97,6 +105,7 @@ mod tests {
         let (first, second) = (places.take().unwrap(), places.take().unwrap());
         let status = places.take().unwrap_err();
         assert!(status.message().contains("2 sessions, its limit (limits.sessions)"), "{status}");
+        assert!(status.metadata().contains_key(retry::PUSHBACK_KEY));
         places.resize(1);
         drop(first);
         assert!(places.take().is_err());

@@ -2,7 +2,7 @@
 //!
 //! A call is counted when it arrives, waits until one of the slots is free, runs, and is counted out when the last byte
 //! of its answer is gone or the caller is. At most `slots` calls run and at most `queue` wait; one more
-//! is answered `RESOURCE_EXHAUSTED`, with `grpc-retry-pushback-ms` to say when to come back (gRFC A6). Health checks and
+//! is answered `RESOURCE_EXHAUSTED`, and told when to come back ([`lb_proto::retry`]). Health checks and
 //! reflection ([`is_probe`]) are neither counted nor queued: a full worker must still answer them.
 //!
 //! Calls that arrive while the worker drains are served like any other: they were picked before the balancer knew.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::driver::Finished;
 use super::histogram::Times;
 use super::merge::Counts;
+use super::phases::Phases;
 use super::plan::Plan;
 use super::result::{Pace, RunResult, WorkerUse};
 use super::target::Outcome;
@@ -36,12 +37,15 @@ pub(super) struct Recorder {
     pick: Times,
     queued: Times,
     service: Times,
+    phases: Phases,
 }
 
 /// How a run ended; with the recorder's figures it makes a result.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) elapsed: Duration,
+    /// How long calls were begun, at most.
+    pub(super) driven: Duration,
     pub(super) cancelled: bool,
     pub(super) abandoned: u64,
     pub(super) pace: Option<Pace>,
@@ -49,8 +53,9 @@ pub(super) struct Ending {
 }
 
 impl Recorder {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Self {
+            phases: Phases::of(plan),
             requests: 0,
             failed: 0,
             failures: BTreeMap::new(),
@@ -70,8 +75,8 @@ impl Recorder {
         self.failed
     }
 
-    /// Takes in one call that ended.
-    pub(super) fn record(&mut self, finished: Finished) {
+    /// Takes in one call that ended, so long after the run began.
+    pub(super) fn record(&mut self, finished: Finished, at: Duration) {
         let Finished { response, sample } = finished;
         self.requests += 1;
         let failed = match sample.outcome {
@@ -85,6 +90,7 @@ impl Recorder {
             }
         };
         self.failed += failed;
+        self.phases.record(at, failed > 0);
         if let Some(pick) = sample.pick {
             self.pick.record(pick);
         }
@@ -130,6 +136,7 @@ impl Recorder {
             }),
             workers: worker_uses(self.workers, &ending.seen),
             utilisation: ending.seen.samples,
+            phases: self.phases.finish(ending.driven),
             pace: ending.pace,
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::histogram::{CdfPoint, ResponseTimes};
 use super::merge::Counts;
+use super::phases::PhaseResult;
 
 /// One run, finished or cancelled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct RunResult {
     pub workers: Vec<WorkerUse>,
     /// How busy the workers were, over time.
     pub utilisation: Vec<UtilisationSample>,
+    /// Of an open loop whose rate changed: what became of the calls at each rate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseResult>,
     /// Of an open loop: whether the generator kept its rate.
     pub pace: Option<Pace>,
 }

@@ -63,7 +63,7 @@ pub async fn run<T: Target, P: Probe>(
         let plan = plan.clone();
         async move { driver.drive(&plan).await }
     });
-    let recorder = record(receiver, |recorder| {
+    let recorder = record(Recorder::new(plan), receiver, started, |recorder| {
         progress(progress_of(plan, recorder, started.elapsed()));
     })
     .await;
@@ -74,6 +74,10 @@ pub async fn run<T: Target, P: Probe>(
     let seen = joined(following).await;
     let ending = Ending {
         elapsed,
+        driven: match plan.end() {
+            End::Elapsed(time) => time.min(elapsed),
+            End::Requests(_) => elapsed,
+        },
         cancelled: cancel.is_cancelled()
             && cut_short(plan, &recorder, elapsed, driving_end.abandoned),
         abandoned: driving_end.abandoned,
@@ -85,14 +89,16 @@ pub async fn run<T: Target, P: Probe>(
 
 /// Takes in calls until the last task that makes them is gone.
 async fn record(
+    mut recorder: Recorder,
     mut receiver: mpsc::Receiver<Finished>,
+    started: Instant,
     mut tell: impl FnMut(&Recorder),
 ) -> Recorder {
-    let mut recorder = Recorder::new();
     let mut batch = Vec::with_capacity(RESULT_BATCH);
     while receiver.recv_many(&mut batch, RESULT_BATCH).await > 0 {
+        let at = started.elapsed();
         for finished in batch.drain(..) {
-            recorder.record(finished);
+            recorder.record(finished, at);
         }
         tell(&recorder);
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::load::{ResponseTimes, RunResult};
 
-use super::notes::{headline, notes, notes_of_spreads};
+use super::notes::{headline, notes, notes_of_phases, notes_of_spreads};
 use super::plot::{self, Drawing, Figure, Key, Mark};
 use super::text::escaped;
 use super::units::{
@@ -67,11 +67,12 @@ fn headline_paragraph(report: &Report) -> String {
 }
 
 fn notes_list(report: &Report) -> String {
-    let notes = if report.spreads.is_empty() {
+    let mut notes = if report.spreads.is_empty() {
         notes(&report.runs)
     } else {
         notes_of_spreads(&report.spreads)
     };
+    notes.extend(notes_of_phases(&report.runs));
     let items = concat(notes, |note| format!("<li>{}</li>\n", escaped(&note)));
     if items.is_empty() {
         return items;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::load::{Pace, RunResult};
+use crate::load::{Pace, PhaseResult, RunResult};
 
 use super::text::printable;
 use super::units::{count, counted, duration, percent, rate, times};
@@ -104,6 +104,25 @@ pub(super) fn notes_of_spreads(spreads: &[Spread]) -> Vec<String> {
         }
     }
     notes
+}
+
+/// One note for each rate that was held for a while in a run in which it changed.
+pub(super) fn notes_of_phases(runs: &[RunResult]) -> Vec<String> {
+    let note = |run: &RunResult| -> Vec<String> {
+        let name = printable(&run.name);
+        let of = |phase: &PhaseResult| {
+            format!(
+                "{name}: from {:.0} s on {} calls/s came; after two seconds {} were answered and {} \
+                 failed a second.",
+                phase.from_seconds,
+                rate(phase.rate_per_second),
+                rate(phase.answered_per_second),
+                rate(phase.failed_per_second),
+            )
+        };
+        run.phases.iter().map(of).collect()
+    };
+    runs.iter().flat_map(note).collect()
 }
 
 /// One note for each thing that went other than planned.

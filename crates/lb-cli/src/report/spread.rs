@@ -179,6 +179,7 @@ mod tests {
             counts: None,
             workers: Vec::new(),
             utilisation: Vec::new(),
+            phases: Vec::new(),
             pace: None,
         }
     }

@@ -60,6 +60,7 @@ fn run(name: &str, p50_us: f64, p99_us: f64, shares: [f64; 4], used: [f64; 4]) -
         counts: None,
         workers: workers(shares, used),
         utilisation: over_time(used),
+        phases: Vec::new(),
         pace: None,
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use lb_client::{Source, WORKER_METADATA_KEY};
 use lb_core::token::{Token, TokenClass};
-use lb_proto::v1::{Echo, Task, task::Kind};
+use lb_proto::v1::{Burn, Echo, Task, task::Kind};
 use tonic::{Code, Request};
 
 use crate::{
@@ -52,6 +52,65 @@ async fn a_failed_call_reports_its_status_and_names_its_worker() {
     assert_eq!(status.metadata().get(WORKER_METADATA_KEY).unwrap(), "a");
     let outcome = balancer.outcome().await;
     assert_eq!((outcome.sent, outcome.code), (true, Code::ResourceExhausted.into()));
+}
+
+/// Every worker turns it away, and hints at this time.
+fn refused(hint: Duration) -> Task {
+    Task { kind: Some(Kind::Burn(Burn { cpu_us: hint.as_micros().try_into().unwrap() })) }
+}
+
+#[tokio::test]
+async fn a_call_that_is_turned_away_goes_to_the_second_choice_and_then_waits() {
+    let (mut a, mut b) = (FakeWorker::start("a").await, FakeWorker::start("b").await);
+    let workers = [("a", a.address), ("b", b.address)];
+    let mut balancer = FakeBalancer::start("lb-1", &workers).await;
+    let channel = connect(&[&balancer]).await;
+    let hint = Duration::from_millis(20);
+    let started = std::time::Instant::now();
+    let status = client(&channel).run(refused(hint)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "full"));
+    assert!(started.elapsed() >= hint, "the third attempt keeps to the hint");
+    let mut tokens = Vec::new();
+    while let Ok(token) = a.calls.try_recv().or_else(|_| b.calls.try_recv()) {
+        tokens.push(token.unwrap().parse::<Token>().unwrap().class);
+    }
+    let second = tokens.iter().filter(|class| **class == TokenClass::Second).count();
+    assert_eq!((tokens.len(), second), (3, 1));
+    for _ in 0..2 {
+        let outcome = balancer.outcome().await;
+        assert_eq!((outcome.sent, outcome.code), (true, Code::ResourceExhausted.into()));
+    }
+    assert_eq!(channel.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn retries_end_with_their_budget() {
+    let mut worker = FakeWorker::start("a").await;
+    let balancer = FakeBalancer::start("lb-1", &[("a", worker.address)]).await;
+    let channel = connect(&[&balancer]).await;
+    let calls: usize = 100;
+    for _ in 0..calls {
+        client(&channel).run(refused(Duration::ZERO)).await.unwrap_err();
+    }
+    let mut arrived = 0;
+    while worker.calls.try_recv().is_ok() {
+        arrived += 1;
+    }
+    let retries = calls / 10 + lb_core::budget::SAVED_RETRIES as usize;
+    assert!((retries - 2..=retries).contains(&(arrived - calls)), "{arrived} for {calls} calls");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_longer_than_the_caller() {
+    let mut worker = FakeWorker::start("a").await;
+    let balancer = FakeBalancer::start("lb-1", &[("a", worker.address)]).await;
+    let channel = connect(&[&balancer]).await;
+    let mut request = Request::new(refused(LONG));
+    request.set_timeout(LONG);
+    let status = client(&channel).run(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "at once, and not when the time is over");
+    worker.call().await;
+    assert!(worker.calls.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -110,6 +110,10 @@ impl Compute for Service {
             }
             Some(Kind::Reverse(reverse)) => Value::Text(reverse.text.chars().rev().collect()),
             Some(Kind::Echo(echo)) => Value::Payload(echo.payload),
+            Some(Kind::Burn(burn)) => {
+                let hint = Duration::from_micros(burn.cpu_us);
+                return Err(lb_proto::retry::exhausted("full", hint));
+            }
             _ => return Err(Status::resource_exhausted("no slot")),
         };
         let worker_id = self.id.clone();

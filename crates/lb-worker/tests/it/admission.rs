@@ -30,6 +30,7 @@ async fn beyond_slots_and_queue_a_call_is_refused_with_a_hint() {
     );
     let pushback = status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap();
     assert!((10..=1000).contains(&pushback.parse::<u64>().unwrap()), "{pushback}");
+    assert!(!status.details().is_empty(), "google.rpc.RetryInfo, for other libraries");
 
     service.release(3);
     for call in calls {

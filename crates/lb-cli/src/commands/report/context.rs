@@ -7,6 +7,7 @@
 //! | `….analysed` | all policies were measured to the end, and those that are compared have times often enough |
 //! | `….POLICY.FIGURE` | the median over the repeats: times in µs, parts from 0 to 1 |
 //! | `….compare.ONE.OTHER.FIGURE` | `less`, `more` or `same`, see [`super::compare`] |
+//! | `….phases` | where the rate changes, `rate`, `answered` and `failed` a second at each |
 //! | `measured`, `same_machine` | where, when and how each case was measured |
 //! | `evidence`, `wire` | other result files, as they are; `none` without |
 //! | `sweep` | `loads`, one for each load with the worst of each rule, and `plots` |
@@ -16,6 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     commands::bench::run::BUILT_IN,
     environment::COMMIT,
+    load::{PhaseResult, RunResult},
     outcome::Outcome,
     report::{Plots, ReportError, Spread, TimeRanges, sweep::IntervalSweep},
 };
@@ -128,7 +130,27 @@ fn case(name: &str, outcome: &Outcome, plots: String) -> Value {
     values.insert("repeats".to_owned(), spreads.iter().map(|spread| spread.repeats).max().into());
     values.insert("analysed".to_owned(), expected_policies(name).iter().all(complete).into());
     values.insert("compare".to_owned(), comparisons(&outcome.repeats));
+    values.insert("phases".to_owned(), phases(&outcome.repeats));
     values.into()
+}
+
+/// What became of the calls at each rate, where the rate changed: medians over all runs.
+fn phases(runs: &[RunResult]) -> Value {
+    let count = runs.first().map_or(0, |run| run.phases.len());
+    let of = |place: usize| {
+        let median = |read: fn(&PhaseResult) -> f64| {
+            let mut found: Vec<f64> =
+                runs.iter().filter_map(|run| run.phases.get(place)).map(read).collect();
+            found.sort_by(f64::total_cmp);
+            found.get(found.len() / 2).copied()
+        };
+        json!({
+            "rate": median(|phase| phase.rate_per_second),
+            "answered": median(|phase| phase.answered_per_second),
+            "failed": median(|phase| phase.failed_per_second),
+        })
+    };
+    (0..count).map(of).collect()
 }
 
 /// The policies that the built-in scenario of this name compares: the text speaks of them.
