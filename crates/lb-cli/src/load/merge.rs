@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     histogram::Times,
+    phases::PhaseResult,
     result::{Pace, RunResult, WorkerUse},
 };
 
@@ -76,7 +77,21 @@ pub fn merged(parts: &[RunResult]) -> Option<RunResult> {
         counts: None,
         workers: workers(parts),
         utilisation: first.utilisation.clone(),
+        phases: phases(first, rest),
         pace: pace(parts),
+    })
+}
+
+/// The rates of all together, in the phases that all have reached.
+fn phases(first: &RunResult, rest: &[RunResult]) -> Vec<PhaseResult> {
+    rest.iter().fold(first.phases.clone(), |sums, part| {
+        let add = |(sum, other): (PhaseResult, &PhaseResult)| PhaseResult {
+            from_seconds: sum.from_seconds,
+            rate_per_second: sum.rate_per_second + other.rate_per_second,
+            answered_per_second: sum.answered_per_second + other.answered_per_second,
+            failed_per_second: sum.failed_per_second + other.failed_per_second,
+        };
+        sums.into_iter().zip(&part.phases).map(add).collect()
     })
 }
 
@@ -144,6 +159,12 @@ mod tests {
                 utilisation: Some(0.5),
             }],
             utilisation: Vec::new(),
+            phases: vec![PhaseResult {
+                from_seconds: 0.0,
+                rate_per_second: requests as f64,
+                answered_per_second: times_us.len() as f64,
+                failed_per_second: failed as f64,
+            }],
             pace: None,
         }
     }
@@ -158,6 +179,7 @@ mod tests {
         assert_eq!(result.response_cdf, single.response_cdf);
         assert_eq!((result.requests, result.failed()), (13, 3));
         assert_eq!(result.workers, single.workers);
+        assert_eq!(result.phases, single.phases);
         assert!((result.throughput_per_second - 10.0).abs() < 1e-9);
         assert_eq!(result.load, "from 2 machines at once, each: closed loop, 1 client, 1s");
     }
