@@ -2,7 +2,7 @@
 //!
 //! A dead or sick worker should leave after its first failures, not after as many for each client. So what clients say of the ends
 //! of calls is pooled per worker, and so is what the worker's own reports say, for clients that tell nothing. A worker that
-//! fails clearly more often than the others ([`suspicion`]) is out, if the accusers can be believed ([`witnesses`]): for a second, and
+//! fails clearly more often than the others (`suspicion`) is out, if the accusers can be believed (`witnesses`): for a second, and
 //! for twice as long each time again. Then it is on trial: back in rotation, but one failure puts it out again, and answers
 //! clear it. Each [`FORGIVE`] without an ejection takes one doubling back.
 //!
