@@ -310,6 +310,18 @@ fn a_key_stays_and_keys_spread() {
     }
 }
 
+/// Anybody may claim to be huge. The table of the others must not take the longer to fill: nobody would be picked meanwhile.
+#[test]
+fn a_giant_among_thousands_delays_no_list() {
+    let mut members = alike(5_000);
+    members[7].slots = u16::MAX;
+    for policy in PolicyKind::ALL {
+        let (_registry, snapshot) = fleet(policy, &members);
+        let view = snapshot.service("Echo").unwrap();
+        assert!(view.pick(Wish::default(), TokenClass::Session, &mut Rng::with_seed(1)).is_ok());
+    }
+}
+
 #[test]
 fn a_popular_key_overflows_to_others() {
     for policy in [PolicyKind::RingHash, PolicyKind::Maglev] {

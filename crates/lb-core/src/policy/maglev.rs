@@ -48,30 +48,30 @@ impl Maglev {
 fn fill(workers: &[Worker]) -> Box<[u32]> {
     let enough = |size: &usize| *size >= workers.len() * PLACES;
     let size = SIZES.into_iter().find(enough).unwrap_or(SIZES[SIZES.len() - 1]);
-    let top = workers.iter().map(|worker| worker.weight).fold(f64::MIN_POSITIVE, f64::max);
+    let mean = workers.iter().map(|worker| worker.weight).sum::<f64>() / workers.len() as f64;
     let place = |hash: u64, places: usize| {
         usize::try_from(hash % places as u64).expect("below a table's size")
     };
     let order = |worker: &Worker| {
         let id = worker.id.as_str().as_bytes();
         let (next, skip) = (place(hash(id, 1), size), 1 + place(hash(id, 2), size - 1));
-        Order { next, skip, credit: 0.0, weight: worker.weight / top }
+        Order { next, skip, credit: 0.0, weight: worker.weight / mean }
     };
     let mut orders: Vec<_> = workers.iter().map(order).collect();
     let mut table = vec![FREE; size];
     let mut free = if workers.is_empty() { 0 } else { size };
+    // A round gives out as many places as there are workers, so the rounds are few even beside one that is worth them all.
     while free > 0 {
         for (index, order) in (0..).zip(&mut orders) {
             order.credit += order.weight;
-            if order.credit < 1.0 || free == 0 {
-                continue;
+            while order.credit >= 1.0 && free > 0 {
+                order.credit -= 1.0;
+                while table[order.next] != FREE {
+                    order.next = (order.next + order.skip) % size;
+                }
+                table[order.next] = index;
+                free -= 1;
             }
-            order.credit -= 1.0;
-            while table[order.next] != FREE {
-                order.next = (order.next + order.skip) % size;
-            }
-            table[order.next] = index;
-            free -= 1;
         }
     }
     table.into()
