@@ -77,6 +77,10 @@ pub struct RawLoad {
     pub memory: f64,
 }
 
+/// Longest time in a report, in seconds: 65,535 slots busy for two hundred years. What is added up of many reports, and squared, stays
+/// finite: a single report could else spoil for good what is known of the whole fleet.
+const LONGEST: f64 = 4e14;
+
 /// A load report whose every value is possible.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoadReport(RawLoad);
@@ -182,10 +186,10 @@ fn at_most(field: &'static str, found: u64, whole: &str, limit: u64) -> Result<(
 }
 
 fn amount(field: &'static str, found: f64) -> Result<(), LoadError> {
-    if found.is_finite() && found >= 0.0 {
+    if (0.0..=LONGEST).contains(&found) {
         return Ok(());
     }
-    Err(LoadError::new(field, found, "a finite number, 0 or more"))
+    Err(LoadError::new(field, found, "a number from 0 to 4e14"))
 }
 
 fn share(field: &'static str, found: f64) -> Result<(), LoadError> {
@@ -236,7 +240,8 @@ mod tests {
             (|load| (load.in_flight, load.queued) = (1, 0), "in_flight is 1, expected at least 2"),
             (|load| load.cpu = f64::NAN, "cpu is NaN, expected a number from 0 to 1"),
             (|load| load.memory = -0.1, "memory is -0.1, expected a number from 0 to 1"),
-            (|load| load.busy_seconds = -1.0, "busy_seconds is -1, expected a finite number"),
+            (|load| load.busy_seconds = -1.0, "busy_seconds is -1, expected a number from 0"),
+            (|load| load.busy_seconds = 1e15, "busy_seconds is 1000000000000000, expected"),
             (|load| load.in_flight_integral = f64::INFINITY, "in_flight_integral is inf"),
         ];
         for (spoil, message) in cases {

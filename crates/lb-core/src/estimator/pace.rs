@@ -35,6 +35,10 @@ const WORKER_MEMORY: f64 = 2_000.0;
 /// Calls the fleet remembers; at the limit, half are forgotten.
 const FLEET_MEMORY: f64 = 100_000.0;
 
+/// No worker counts as faster or slower than the fleet by more than this factor. Machines that share work are not more unequal, but what
+/// one of them claims may be anything.
+const MOST_UNEQUAL: f64 = 100.0;
+
 /// Nothing is concluded from fewer calls of the whole fleet.
 const LEAST_CALLS: f64 = 20.0;
 
@@ -87,7 +91,7 @@ impl Pace {
         fleet.add(busy, calls, self.service);
         let mean = fleet.mean()?;
         let difference = shrink(self.difference(mean, fleet), self.standard_error(mean, fleet));
-        let speed = difference.exp();
+        let speed = difference.exp().clamp(1.0 / MOST_UNEQUAL, MOST_UNEQUAL);
         self.service = mean / speed;
         Some(Learned { service: self.service, speed })
     }
@@ -215,6 +219,22 @@ mod tests {
                 failing.learn(&failed.unwrap(), &mut fleet).map_or(speed, |learned| learned.speed);
         }
         assert!(speed <= 1.0, "{speed}");
+    }
+
+    #[test]
+    fn a_lie_is_no_number_that_spreads() {
+        let (mut liar, mut honest) = (Pace::default(), Pace::default());
+        let mut fleet = FleetPace::default();
+        for step in 0..200_u32 {
+            liar.learn(
+                &report(f64::from(step % 2) * 4e14, u64::MAX / 2 * u64::from(step % 2)),
+                &mut fleet,
+            );
+            if let Some(learned) = honest.learn(&report(f64::from(step), step.into()), &mut fleet) {
+                assert!((0.01..=100.0).contains(&learned.speed), "speed {}", learned.speed);
+                assert!(learned.service.is_finite(), "{} s", learned.service);
+            }
+        }
     }
 
     #[test]
