@@ -107,7 +107,7 @@ name!(
     "a gRPC service name such as lb.v1.Compute, at most 128 characters"
 );
 
-/// The number of one registration, unique within a balancer process and never 0.
+/// The number of one registration: never 0, and not that of any of the four billion before it in the same balancer process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerNumber(pub u32);
 

@@ -385,3 +385,13 @@ fn a_failure_counts_as_a_slow_answer() {
     registry.handle_timeout(at(1_250));
     assert_eq!(counted(&registry), [0]);
 }
+
+#[test]
+fn numbers_begin_anew_without_those_in_use() {
+    let mut registry = Registry::new(PolicyKind::default());
+    let first = registry.hello(hello("a", 1), at(0)).unwrap();
+    registry.last_number = u32::MAX - 1;
+    let last = registry.hello(hello("b", 2), at(0)).unwrap();
+    let next = registry.hello(hello("c", 3), at(0)).unwrap();
+    assert_eq!([first.0, last.0, next.0], [1, u32::MAX, 2]);
+}
