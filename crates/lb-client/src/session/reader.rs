@@ -30,13 +30,23 @@ pub(super) struct Reader<'a> {
     lane: Arc<Lane>,
     queue: mpsc::Sender<Waiting>,
     workers: HashMap<u32, Arc<Worker>>,
+    /// How many were introduced, those under a number of another included.
+    introduced: usize,
     session: Option<Arc<Session>>,
     answers: Vec<Option<Answer>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(state: &'a State, lane: Arc<Lane>, queue: mpsc::Sender<Waiting>) -> Self {
-        Self { state, lane, queue, workers: HashMap::new(), session: None, answers: Vec::new() }
+        Self {
+            state,
+            lane,
+            queue,
+            workers: HashMap::new(),
+            introduced: 0,
+            session: None,
+            answers: Vec::new(),
+        }
     }
 
     /// Whether a caller waits for an answer, sent or still queued.
@@ -81,9 +91,10 @@ impl<'a> Reader<'a> {
     }
 
     fn introduce(&mut self, introduction: &Introduction) -> Result<(), Status> {
-        if self.workers.len() >= INTRODUCTIONS {
+        if self.introduced >= INTRODUCTIONS {
             return Err(Status::resource_exhausted("this session has named a million workers"));
         }
+        self.introduced += 1;
         let id: WorkerId =
             introduction.worker_id.parse().map_err(|error| Status::internal(format!("{error}")))?;
         let worker = self.state.introduce(&id, &introduction.address);
@@ -95,12 +106,10 @@ impl<'a> Reader<'a> {
         self.find(choices.iter().map(|choice| choice.id));
         let mut answers = std::mem::take(&mut self.answers);
         for (answer, choice) in answers.drain(..).zip(choices) {
-            let result = self.picked(balancer, choice);
-            // An answer that nobody takes, or that nobody asked for, is dropped here and thereby
-            // reported as not sent.
-            if let Some(answer) = answer {
-                drop(answer.send(result));
-            }
+            // What nobody asked for is no pick. To report it would let a balancer fill the queue of outcomes.
+            let Some(answer) = answer else { continue };
+            // An answer that nobody takes is dropped here and thereby reported as not sent.
+            drop(answer.send(self.picked(balancer, choice)));
         }
         self.answers = answers;
     }
