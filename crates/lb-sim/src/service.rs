@@ -1,6 +1,13 @@
 //! How much work a call is.
 
+use std::time::Duration;
+
 use fastrand::Rng;
+
+/// What is too long to count never comes to its end.
+pub(crate) fn lasting(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
 
 /// A distribution of service times, for a worker of speed 1.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -11,6 +11,8 @@ use lb_core::{
     token::TokenClass,
 };
 
+use crate::service::lasting;
+
 /// The place of a call in the table of calls.
 pub(crate) type CallKey = u32;
 
@@ -164,7 +166,7 @@ impl SimWorker {
 
     /// How long `work` seconds take here.
     pub(crate) fn takes(&self, work: f64) -> Duration {
-        Duration::from_secs_f64(work / self.speed)
+        lasting(work / self.speed)
     }
 
     fn link_of(&mut self, token: CallToken) -> Option<&mut TokenCounts> {

@@ -91,6 +91,15 @@ fn nonsense_is_refused_with_line_and_field() {
             "line 6: arrivals.think_ms is 5, expected nothing",
         ),
         ("interval_ms = 20", "interval_ms = 1e-9", "line 11: reports.interval_ms is"),
+        ("mean_ms = 50", "mean_ms = 1e-4", "line 8: service.mean_ms is 0.0001, expected a micro"),
+        ("slots = 1", "slots = 1\nspeed = 1e6", "line 8: service.mean_ms is 50, expected a micro"),
+        ("load = 0.5", "load = 1e8", "line 5: arrivals.load is 100000000, or 4000000000 calls/s"),
+        ("load = 0.5", "rate = 1e7", "line 5: arrivals.rate is 10000000, expected at most 1e6"),
+        (
+            "load = 0.5",
+            "clients = 4000000000",
+            "line 5: arrivals.clients is 4000000000, expected 1",
+        ),
     ];
     for (sound, spoiled, message) in cases {
         let text = SOUND.replacen(sound, spoiled, 1);

@@ -15,7 +15,14 @@ const WORKER_LIMIT: usize = 60_000;
 const GREATEST: f64 = 1e9;
 
 /// Most clients that are told apart.
-const CLIENT_LIMIT: u32 = 100_000;
+const TOLD_APART_LIMIT: u32 = 100_000;
+/// Most clients: each is a call that may be under way, and memory.
+const CLIENT_LIMIT: u32 = 1_000_000;
+
+/// Most calls a second, and the least mean time of one on the fastest worker, in seconds: the clock counts microseconds, and would
+/// stand still under more or shorter ones.
+const GREATEST_RATE: f64 = 1e6;
+const SHORTEST: f64 = 1e-6;
 
 /// Least time between two reports: with shorter ones a run does nothing but report.
 const LEAST_INTERVAL_MS: f64 = 0.1;
@@ -289,8 +296,8 @@ impl Source<'_> {
         if !(1..=100).contains(&raw.balancers) {
             return self.refuse("balancers", raw.balancers, "1 to 100");
         }
-        if !(1..=CLIENT_LIMIT).contains(&raw.clients) {
-            return self.refuse("clients", raw.clients, format!("1 to {CLIENT_LIMIT}"));
+        if !(1..=TOLD_APART_LIMIT).contains(&raw.clients) {
+            return self.refuse("clients", raw.clients, format!("1 to {TOLD_APART_LIMIT}"));
         }
         let mut scenario = Scenario {
             phases: Vec::new(),
@@ -313,6 +320,12 @@ impl Source<'_> {
             network_delay,
             outcome_delay,
         };
+        let fastest = scenario.fleet.iter().map(|machine| machine.speed).fold(0.0, f64::max);
+        if scenario.service.mean() / fastest < SHORTEST {
+            let expected =
+                format!("a microsecond at least, also on the fastest worker ({fastest})");
+            return self.refuse("service.mean_ms", raw.service.mean_ms, expected);
+        }
         scenario.arrivals = self.arrivals(&raw.arrivals, scenario.capacity())?;
         scenario.phases = self.phases(&raw.phases, scenario.capacity())?;
         Ok(scenario)
@@ -353,17 +366,27 @@ impl Source<'_> {
         }
         match (raw.load, raw.rate, raw.clients) {
             (Some(load), None, None) => {
-                Ok(Arrivals::Open { rate: self.positive("arrivals.load", load)? * capacity })
+                let rate = self.positive("arrivals.load", load)? * capacity;
+                if rate > GREATEST_RATE {
+                    let found = format!("{load}, or {} calls/s", shown(rate));
+                    return self.refuse("arrivals.load", found, "at most 1e6 calls/s");
+                }
+                Ok(Arrivals::Open { rate })
+            }
+            (None, Some(rate), None) if rate > GREATEST_RATE => {
+                self.refuse("arrivals.rate", shown(rate), "at most 1e6")
             }
             (None, Some(rate), None) => {
                 Ok(Arrivals::Open { rate: self.positive("arrivals.rate", rate)? })
             }
-            (None, None, Some(clients @ 1..)) => {
+            (None, None, Some(clients @ 1..=CLIENT_LIMIT)) => {
                 let think =
                     self.duration("arrivals.think_ms", raw.think_ms.unwrap_or(0.0), 1e-3)?;
                 Ok(Arrivals::Closed { clients, think })
             }
-            (None, None, Some(0)) => self.refuse("arrivals.clients", 0, "at least 1"),
+            (None, None, Some(clients)) => {
+                self.refuse("arrivals.clients", clients, format!("1 to {CLIENT_LIMIT}"))
+            }
             _ => self.refuse("arrivals", "unclear", "exactly one of load, rate and clients"),
         }
     }
@@ -372,7 +395,11 @@ impl Source<'_> {
         let resolve = |(place, phase): (usize, &RawPhase)| {
             let field = |name| format!("phases.{place}.{name}");
             let at = self.duration(&field("at_seconds"), phase.at_seconds, 1.0)?;
-            Ok(Phase { at, rate: self.positive(&field("load"), phase.load)? * capacity })
+            let rate = self.positive(&field("load"), phase.load)? * capacity;
+            if rate > GREATEST_RATE {
+                return self.refuse(&field("load"), phase.load, "at most 1e6 calls/s");
+            }
+            Ok(Phase { at, rate })
         };
         let phases: Vec<Phase> = raw.iter().enumerate().map(resolve).collect::<Result<_, _>>()?;
         if phases.is_sorted_by_key(|phase| phase.at) {

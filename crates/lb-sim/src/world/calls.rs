@@ -14,6 +14,7 @@ use crate::{
     agenda::Event,
     balancer::SERVICE,
     scenario::{Arrivals, Calls},
+    service::lasting,
     worker::{CallKey, CallToken, Life},
 };
 
@@ -27,7 +28,7 @@ impl World<'_> {
         }
         if let Some(rate) = self.scenario.rate(self.now.since(Timestamp::default())) {
             let gap = -(1.0 - self.demand.f64()).ln() / rate;
-            self.agenda.plan(self.now + Duration::from_secs_f64(gap), Event::Arrival { client });
+            self.agenda.plan(self.now + lasting(gap), Event::Arrival { client });
         }
         let work = self.scenario.service.draw(&mut self.demand);
         // Clients of an open scenario are many: each call is another one's.
