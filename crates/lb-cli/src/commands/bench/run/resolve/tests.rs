@@ -160,6 +160,10 @@ fn what_is_out_of_range_names_file_and_line_and_field() {
         ("workers = 0\n", "case.toml, line 1: workers is 0: expected 1 to 99"),
         ("\n\nslots = [4, 0]\n", "case.toml, line 3: slots is 0: expected 1 to 65535"),
         ("slots = []\n", "case.toml, line 1: slots is empty"),
+        (
+            &format!("slots = {:?}\n", [1; 100]),
+            "case.toml, line 1: slots lists 100: expected at most 99 workers",
+        ),
         ("slowdown = [0]\n", "case.toml, line 1: slowdown is 0: expected 0.1 to 100"),
         ("queue = -1\n", "case.toml, line 1: queue is -1: expected 0 to 100000"),
         ("clients = 20000\n", "case.toml, line 1: clients is 20000: expected 1 to 10000"),

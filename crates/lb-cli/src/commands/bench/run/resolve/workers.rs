@@ -37,7 +37,17 @@ impl Reader<'_> {
         let queue = self.setting("queue", flags.queue, raw.queue.clone());
         let number = match (&count, &slots) {
             (Some(count), _) => count.whole(WORKER_COUNTS)?,
-            (None, Some(slots)) => slots.value.len().max(1),
+            (None, Some(slots)) => {
+                let most = *WORKER_COUNTS.end();
+                let listed = slots.value.len().max(1);
+                if i64::try_from(listed).is_ok_and(|listed| listed <= most) {
+                    listed
+                } else {
+                    return Err(
+                        slots.wrong(format!("lists {listed}: expected at most {most} workers"))
+                    );
+                }
+            }
             (None, None) => WORKERS,
         };
         fits(count.as_ref(), slots.as_ref(), number)?;
