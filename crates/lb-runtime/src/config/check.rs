@@ -6,7 +6,7 @@ use super::{
     ConfigError,
     error::{quote, unknown_key},
     key::Key,
-    layer::{Layer, Origin},
+    layer::{self, Layer, Origin},
 };
 
 /// Finds the first key that there is not, or value that has another type than it should.
@@ -52,8 +52,7 @@ pub(super) fn from_text(
     match (parsed, expected) {
         (Some(value), _) => Ok(value),
         (None, Some(expected)) => {
-            let origin = format!("the environment variable {variable}");
-            Err(wrong_type(key, &origin, expected, &as_text()))
+            Err(wrong_type(key, &layer::variable(variable), expected, &as_text()))
         }
         (None, None) => Ok(as_text()),
     }

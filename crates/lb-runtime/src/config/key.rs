@@ -1,4 +1,4 @@
-//! The name of a key: its tables and itself. A part may hold any text, dots included.
+//! The name of a key: its tables and itself. A part may hold any text, dots and line ends included.
 
 use std::fmt;
 
@@ -82,7 +82,7 @@ impl fmt::Display for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in self.0.iter().enumerate() {
             let dot = if index == 0 { "" } else { "." };
-            if part.contains('.') {
+            if part.contains(|letter: char| letter == '.' || letter.is_control()) {
                 write!(formatter, "{dot}{part:?}")?;
             } else {
                 write!(formatter, "{dot}{part}")?;

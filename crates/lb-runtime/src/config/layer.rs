@@ -8,7 +8,11 @@ use std::{
 
 use toml::Table;
 
-use super::{ConfigError, FileChoice, check, error::one_line, key::Key};
+use super::{
+    ConfigError, FileChoice, check,
+    error::{one_line, quote},
+    key::Key,
+};
 
 /// What every daemon's variables may also be called.
 const COMMON_VARIABLES: [(&str, &str); 3] =
@@ -43,13 +47,16 @@ impl Origin {
             Self::File(path) => path.display().to_string(),
             Self::Environment(variables) => {
                 let found = variables.iter().find(|(candidate, _)| key.holds(candidate));
-                found.map_or("the environment".to_owned(), |(_, name)| {
-                    format!("the environment variable {name}")
-                })
+                found.map_or("the environment".to_owned(), |(_, name)| variable(name))
             }
             Self::CommandLine => "the command line".to_owned(),
         }
     }
+}
+
+/// Names a variable; its name may hold anything.
+pub(super) fn variable(name: &str) -> String {
+    format!("the environment variable {}", quote(name))
 }
 
 /// The place where `key` has its value from: the topmost layer that has it.
