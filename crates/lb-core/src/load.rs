@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn every_impossible_value_is_named() {
         type Spoil = fn(&mut RawLoad);
-        let cases: [(Spoil, &str); 12] = [
+        let cases: [(Spoil, &str); 13] = [
             (|load| load.slots = 0, "slots is 0, expected 1 to 65535"),
             (|load| load.slots = 65536, "slots is 65536, expected 1 to 65535"),
             (|load| load.queued = 4, "queued is 4, expected at most 3, the value of in_flight"),
