@@ -64,6 +64,8 @@ impl Load {
     pub(super) fn start(cluster: &Cluster) -> anyhow::Result<Self> {
         let mut clients = Vec::new();
         for host in cluster.clients() {
+            // Not the list of a load before.
+            host.run("rm -f /run/calls.csv")?;
             let mut lbctl = host.command(&format!("echo $$ > /run/load.pid; exec {LOAD}"));
             let process = lbctl.spawn().context("cannot start lbctl")?;
             clients.push(Client { process, list: host.path("/run/calls.csv")?, read: 0 });
