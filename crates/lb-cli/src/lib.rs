@@ -11,6 +11,8 @@ mod embedded;
 mod environment;
 mod failure;
 mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod load;
 mod outcome;
 mod output;

@@ -15,6 +15,9 @@ use tonic::{Status, transport::Channel};
 
 use crate::{local::Endpoint, state::State};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 /// How long a balancer that is new to this client is not believed when it names less than half of the workers
 /// known so far: longer than the pause after which a worker looks for its balancer again, 2 s at most.
 pub(crate) const REBUILD_GRACE: Duration = Duration::from_secs(3);

@@ -30,6 +30,8 @@ mod builder;
 mod call;
 mod connection;
 mod deadline;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod local;
 mod pick;
 mod replay;

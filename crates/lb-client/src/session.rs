@@ -8,6 +8,8 @@
 //! A session ends for good when its stream ends, or when it leaves picks unanswered in silence.
 //! Its waiting callers then learn that it is lost, and choose from the list they have.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lane;
 mod outgoing;
 mod reader;

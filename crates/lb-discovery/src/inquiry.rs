@@ -11,6 +11,8 @@
 //! and an interface on which it cannot be asked, or a network without IPv4, loses nothing else.
 
 mod answers;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 
 use std::{
     io,

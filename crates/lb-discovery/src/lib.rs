@@ -17,6 +17,8 @@ mod announcement;
 mod browse;
 mod discovery;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod inquiry;
 mod instance;
 mod peer;

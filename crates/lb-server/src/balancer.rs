@@ -24,6 +24,9 @@ use lb_proto::{
 
 use crate::{limits::Places, owner::Handle, session, status::pick_status, watch};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 /// Most workers named in one answer.
 const CHOICES_LIMIT: u32 = 8;
 /// Workers named when the client does not say how many: the best one and one to fall back on.

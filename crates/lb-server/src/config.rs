@@ -10,6 +10,9 @@ use lb_runtime::{
 };
 use lb_tls::{Choice, Tls};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 /// The documented defaults, also installed as `/etc/lb/lb-server.toml`.
 pub(crate) const DEFAULTS: &str = include_str!("../../../packaging/lb-server.toml");
 

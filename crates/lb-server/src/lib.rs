@@ -8,6 +8,8 @@ mod admin;
 mod balancer;
 mod config;
 pub mod daemon;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod limits;
 mod owner;
 mod registration;

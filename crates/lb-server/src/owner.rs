@@ -27,6 +27,9 @@ use lb_core::{
     time::Timestamp,
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 /// Events waiting for the owner. When it is full, streams wait with their next message, so a flood slows
 /// down those who send it and costs no memory.
 const EVENT_QUEUE: usize = 4096;

@@ -33,6 +33,8 @@ use crate::{
     status::IntoStatus as _,
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod member;
 
 use member::{Member, Next, Registered};

@@ -139,7 +139,7 @@ impl Stream for Answers {
     }
 }
 
-struct Session {
+pub(crate) struct Session {
     owner: Handle,
     balancer: BalancerId,
     client: ClientKey,
@@ -155,7 +155,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(owner: Handle, balancer: BalancerId, client: ClientKey) -> Self {
+    pub(crate) fn new(owner: Handle, balancer: BalancerId, client: ClientKey) -> Self {
         Self {
             owner,
             balancer,
@@ -172,7 +172,10 @@ impl Session {
     }
 
     /// The answer to one message, if there is something to say.
-    fn answer(&mut self, request: &SessionRequest) -> Result<Option<SessionResponse>, Status> {
+    pub(crate) fn answer(
+        &mut self,
+        request: &SessionRequest,
+    ) -> Result<Option<SessionResponse>, Status> {
         let mut response = SessionResponse::default();
         if let Some(open) = &request.open {
             if self.opened {

@@ -11,6 +11,8 @@
 mod agenda;
 mod balancer;
 pub mod evidence;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod rule;
 mod scenario;
 mod service;

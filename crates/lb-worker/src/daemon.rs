@@ -25,6 +25,8 @@ use lb_runtime::{
 
 use lb_tls::{ModeFlag, Tls};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::settings::fuzz;
 use self::settings::{Label, Raw, as_table};
 use crate::{BuildError, Control, ListenError, ServeError, compute::ComputeService};
 

@@ -24,6 +24,8 @@ mod builder;
 pub mod compute;
 pub mod daemon;
 mod drain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod identity;
 pub mod layer;
 mod listen;

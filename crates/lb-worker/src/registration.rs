@@ -13,6 +13,8 @@
 mod backoff;
 pub(crate) mod board;
 mod dial;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod link;
 mod pace;
 

@@ -1,6 +1,7 @@
 //! Chores of this repository: `cargo xtask test` runs everything that must hold before a change lands.
 
 mod bench;
+mod fuzz;
 mod lab;
 mod package;
 mod repo;
@@ -30,6 +31,8 @@ enum Chore {
     },
     /// What a pick and a whole call cost on the wire, and what proxies in their place would
     Bench(bench::Options),
+    /// Mutated input for everything that reads what comes from outside
+    Fuzz(fuzz::Arguments),
     /// Write the manual pages
     Man {
         /// Where to
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { tiers } => test::run(&tiers),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Man { folder } => package::man(&folder),
         Chore::Completions { folder } => package::completions(&folder),
         Chore::Repo(arguments) => repo::run(&arguments),

@@ -52,7 +52,7 @@ pub(crate) fn put_together(
     folder: &Path,
     epoch: &str,
 ) -> anyhow::Result<()> {
-    let program = cargo_deb()?;
+    let program = tools::cargo_tool("cargo-deb", CARGO_DEB)?;
     fs::create_dir_all(folder)?;
     let into = folder.to_string_lossy();
     for package in crates {
@@ -121,20 +121,6 @@ fn compile() -> anyhow::Result<()> {
     // Paths may hold spaces; this separator cannot occur in them.
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     tools::run(build)
-}
-
-/// cargo-deb, built once under `target`.
-fn cargo_deb() -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/tools");
-    let program = folder.join("bin/cargo-deb");
-    let version = output(command(&program, &["--version"])).unwrap_or_default();
-    if version.trim() != format!("cargo-deb {CARGO_DEB}") {
-        let version = format!("={CARGO_DEB}");
-        let mut install = cargo(&["install", "cargo-deb", "--locked", "--quiet", "--force"]);
-        install.args(["--version", &version, "--root"]).arg(&folder);
-        tools::run(install)?;
-    }
-    Ok(program)
 }
 
 /// cargo-deb ends the names of packages with symbols as Ubuntu does; Debian's tools expect `.deb`.

@@ -73,6 +73,22 @@ pub(crate) fn python(folder: &str, requirements: &str, module: &str) -> anyhow::
     Ok(python)
 }
 
+/// A command of cargo in this version, built once under `target`.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn cargo_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
+    let folder = root().join("target/tools");
+    let program = folder.join("bin").join(name);
+    let found = output(command(&program, &["--version"])).unwrap_or_default();
+    if found.trim() != format!("{name} {version}") {
+        let mut install = cargo(&["install", name, "--locked", "--quiet", "--force"]);
+        install.args(["--version", &format!("={version}"), "--root"]).arg(&folder);
+        run(install)?;
+    }
+    Ok(program)
+}
+
 /// Gives the developer what was asked for.
 ///
 /// # Errors

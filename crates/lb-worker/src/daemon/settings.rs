@@ -14,6 +14,9 @@ use lb_tls::{Choice, Tls};
 use super::Arguments;
 use crate::{Builder, compute::Slowdown};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 /// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
 const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
 /// What the defaults do not have, since it has no default.
@@ -47,14 +50,18 @@ impl Raw {
         arguments: &Arguments,
         file: FileChoice,
     ) -> Result<(Loaded<Self>, Tls), ConfigError> {
-        let loaded: Loaded<Self> = config::load(Sources {
+        Self::read(Sources {
             embedded: DEFAULTS,
             examples: EXAMPLES,
             file,
             environment: config::process_environment(),
             environment_prefix: ENVIRONMENT_PREFIX,
             overrides: config::overrides(arguments)?,
-        })?;
+        })
+    }
+
+    fn read(sources: Sources<'_>) -> Result<(Loaded<Self>, Tls), ConfigError> {
+        let loaded: Loaded<Self> = config::load(sources)?;
         let raw = &loaded.value;
         logging::check(&raw.log).map_err(|error| loaded.refuse("log", error))?;
         let cluster = raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?;

@@ -33,6 +33,9 @@ mod resolve;
 mod scenario;
 mod source;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use resolve::fuzz;
+
 pub(crate) use scenario::ScenarioError;
 pub(crate) use source::BUILT_IN;
 

@@ -19,6 +19,8 @@ use super::{
 };
 
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod workers;
 
 /// What is measured when neither flag nor file says.

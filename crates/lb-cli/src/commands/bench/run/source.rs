@@ -54,6 +54,12 @@ impl Source {
         Ok(Self { name: stem.into_owned(), shown: given.to_owned(), text })
     }
 
+    /// A text that is in no file.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn given(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), shown: name.to_owned(), text: text.to_owned() }
+    }
+
     /// A scenario that says nothing, for when all is said by flags.
     pub(super) fn empty() -> Self {
         Self { name: "custom".to_owned(), shown: "no scenario".to_owned(), text: String::new() }
