@@ -1,6 +1,7 @@
 //! Chores of this repository: `cargo xtask test` runs everything that must hold before a change lands.
 
 mod bench;
+mod deny;
 mod fuzz;
 mod lab;
 mod package;
@@ -31,6 +32,8 @@ enum Chore {
     },
     /// What a pick and a whole call cost on the wire, and what proxies in their place would
     Bench(bench::Options),
+    /// Check licences, sources and known defects of all dependencies
+    Deny,
     /// Mutated input for everything that reads what comes from outside
     Fuzz(fuzz::Arguments),
     /// Write the manual pages
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { tiers } => test::run(&tiers),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Deny => deny::run(),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Man { folder } => package::man(&folder),
         Chore::Completions { folder } => package::completions(&folder),

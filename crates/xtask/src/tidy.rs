@@ -1,5 +1,7 @@
 //! Rules of the house that no lint knows.
 
+mod dependencies;
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
@@ -66,6 +68,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     for path in output(command("git", &["ls-files", "*.rs"]))?.lines() {
         check_size(Path::new(path))?;
     }
+    dependencies::check()?;
     bench::check_page()?;
     test::lab::check_page()
 }
