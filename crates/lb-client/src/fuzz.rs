@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use lb_tls::Tls;
+
 use crate::{
     assignment::fuzz::list,
     session::fuzz::session,
@@ -16,6 +18,7 @@ pub fn message(data: &[u8]) {
         labels: BTreeMap::new(),
         local: false,
         wait: Duration::ZERO,
+        tls: Tls::open(),
     });
     match kind {
         32 => list(bytes, &state),
