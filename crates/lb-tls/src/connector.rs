@@ -21,12 +21,21 @@ pub struct Connector {
     tls: Tls,
     expected: Expected,
     source: Option<IpAddr>,
+    reset_on_close: bool,
 }
 
 impl Connector {
     /// Dials with `tls`, from the address `source` if there is one, and takes nobody but `expected`.
     pub fn new(tls: Tls, expected: Expected, source: Option<IpAddr>) -> Self {
-        Self { tls, expected, source }
+        Self { tls, expected, source, reset_on_close: false }
+    }
+
+    /// Lets a connection end with a reset when it is closed, by which the other end hears of it at once. An orderly end waits
+    /// behind what was sent before, and that is stuck when nothing is received any more, acknowledgements neither. What the other
+    /// end has not got yet is lost: whoever has a last word awaits the answer to it.
+    #[must_use]
+    pub fn reset_on_close(self) -> Self {
+        Self { reset_on_close: true, ..self }
     }
 
     async fn dial(self, uri: Uri) -> io::Result<TokioIo<Stream>> {
@@ -38,6 +47,9 @@ impl Connector {
         for address in lookup_host((host, port)).await? {
             match connect(address, self.source).await {
                 Ok(stream) => {
+                    if self.reset_on_close {
+                        stream.set_zero_linger()?;
+                    }
                     let stream = self.tls.connect(stream, self.expected).await?;
                     return Ok(TokioIo::new(stream));
                 }
@@ -68,5 +80,25 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         Box::pin(self.clone().dial(uri))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_is_to_end_with_a_reset_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let connector = Connector::new(Tls::open(), Expected::Server, None);
+        let (dialled, accepted) =
+            tokio::join!(connector.reset_on_close().dial(uri), listener.accept());
+        drop(dialled.unwrap());
+        let (mut peer, _) = accepted.unwrap();
+        let error = peer.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 }

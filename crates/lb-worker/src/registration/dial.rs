@@ -12,9 +12,9 @@ use super::{Place, Registrar, link::LinkError};
 /// is begun just before the network is whole again waits in vain.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1200);
 /// A silent balancer is asked for a sign of life this often...
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(800);
 /// ...and has this long to give one: together under two seconds, after which a worker whose machine has another address
-/// registers anew.
+/// registers anew, and one that receives nothing any more, but can still be heard, is out.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Connects to the first address of `place` that answers.
@@ -57,7 +57,7 @@ async fn connect(
     registrar: &Registrar,
 ) -> Result<Channel, tonic::transport::Error> {
     let tls = registrar.tls.clone();
-    let connector = Connector::new(tls, Expected::Server, registrar.source);
+    let connector = Connector::new(tls, Expected::Server, registrar.source).reset_on_close();
     Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
