@@ -73,6 +73,8 @@ fn lint() -> anyhow::Result<()> {
 }
 
 fn code() -> anyhow::Result<()> {
+    // Certificates that are not ours are tried beside those that are.
+    tools::need(&[("openssl", "openssl")])?;
     let python = python_with_zeroconf()?;
     let kinds = ["--lib", "--bins", "--tests", "--examples"];
     let mut tests = cargo(&["test", "--workspace", "--locked"]);
