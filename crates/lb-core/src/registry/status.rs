@@ -49,7 +49,7 @@ impl Standing {
             Self::Waiting => "out of rotation: registered, its first report has not arrived",
             Self::Serving => "in rotation",
             Self::Draining => "out of rotation: finishes what it has",
-            Self::Stale => "in rotation, but silent for over two heartbeats; out after three",
+            Self::Stale => "in rotation, but silent for over two heartbeats; about to be out",
             Self::Ejected => "out of rotation",
             Self::Spared => "in rotation, because at least half of the workers must be",
             Self::Trial => "in rotation on trial, the next failure puts it out again",
