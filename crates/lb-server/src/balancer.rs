@@ -21,6 +21,7 @@ use lb_proto::{
         load_balancer_server::LoadBalancer,
     },
 };
+use lb_tls::Peer;
 
 use crate::{limits::Places, owner::Handle, session, status::pick_status, watch};
 
@@ -80,7 +81,7 @@ impl LoadBalancer for Balancer {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let place = self.sessions.take()?;
-        let client = session::client_key(request.remote_addr());
+        let client = session::client_key(request.extensions().get::<Peer>());
         let (owner, id, stop) = (self.owner.clone(), self.id.clone(), self.stop.clone());
         let requests = request.into_inner();
         Ok(Response::new(session::Answers::new(owner, id, client, requests, stop, place)))

@@ -122,6 +122,13 @@ fn a_cluster_of_processes_is_strict() {
         "{}",
         ended.stderr
     );
+    // The policy is measured that is in force; another one is not for a client to set.
+    let bench = ["bench", "run", "--found", "--task", "sum 10", "--requests", "20", "--policies"];
+    let ended = as_holder("client-c", &[&bench[..], &["least_load"]].concat());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let ended = as_holder("client-c", &[&bench[..], &["round_robin"]].concat());
+    assert_eq!(ended.code, 77, "{}", ended.stderr);
+
     assert_eq!(as_holder("admin-a", &["drain", "w1"]).code, 0);
     assert_eq!(as_holder("admin-a", &["undrain", "w1"]).code, 0);
 

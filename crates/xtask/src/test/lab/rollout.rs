@@ -5,6 +5,7 @@
 
 mod ansible;
 mod broken;
+mod strict;
 
 use std::{fs, path::Path, time::Instant};
 
@@ -43,6 +44,7 @@ pub(super) fn all(cluster: &Cluster, repository: &Repository) -> anyhow::Result<
     let started = Instant::now();
     site(cluster, repository)?;
     bad_inputs(cluster, repository)?;
+    strict::all(cluster, repository)?;
     scale_test(cluster, repository)?;
     upgrades(cluster, repository)?;
     remove(cluster, repository)?;
@@ -160,6 +162,7 @@ fn bad_inputs(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> 
     stops(&["--extra-vars", &format!("lb_repo_sources_file={key}")], OLD, "cannot be used")?;
     let unknown = "{lb_worker_config: {slotz: 2}}";
     stops(&["--extra-vars", unknown], OLD, "unknown key `slotz`")?;
+    stops(&["--extra-vars", "lb_tls_mode=open"], OLD, "lb_tls_mode is open, and it runs as mtls")?;
     let nobody = ansible.file("nobody.yml", "lb: {children: {lb_workers: {hosts: {h3: {}}}}}")?;
     stops(&["--inventory", &nobody], OLD, "The inventory has no balancer")?;
     let absent = "lb: {children: {lb_workers: {hosts: {absent: {ansible_host: 10.90.0.250}}}}}";

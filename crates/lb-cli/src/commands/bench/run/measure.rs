@@ -157,7 +157,7 @@ impl Bench {
         if let Workers::Started(fleet) = &mut self.workers {
             fleet.restore(&scenario.workers).await?;
         }
-        self.admin.set_policy(SetPolicyRequest { policy: policy.name().into() }).await?;
+        self.put_in_force(policy.name()).await?;
         fleet::until_quiet(&mut self.admin).await?;
         if let Some(plan) = scenario.warm_up_plan().map_err(refused)? {
             // Other tasks than those that count: nobody may know them beforehand.
@@ -168,6 +168,15 @@ impl Bench {
             fleet::until_quiet(&mut self.admin).await?;
         }
         wait_for(scenario.start_at).await
+    }
+
+    /// Sets the policy unless it is in force: to set it takes an administrator, to look at it a client.
+    async fn put_in_force(&mut self, policy: &str) -> Result<(), tonic::Status> {
+        let now = self.admin.get_policy(GetPolicyRequest {}).await?.into_inner().policy;
+        if now != policy {
+            self.admin.set_policy(SetPolicyRequest { policy: policy.to_owned() }).await?;
+        }
+        Ok(())
     }
 
     /// Says which events a run was too short for.
@@ -185,14 +194,12 @@ impl Bench {
 
     /// Stops what was started; puts back what was changed.
     pub(super) async fn end(mut self) {
-        match self.workers {
-            Workers::Started(fleet) => fleet.stop().await,
-            Workers::Found { policy } => {
-                let request = SetPolicyRequest { policy: policy.clone() };
-                if let Err(status) = self.admin.set_policy(request).await {
-                    note(&format!("the policy {policy} is not in force again: {status}"));
-                }
-            }
+        let policy = match self.workers {
+            Workers::Started(fleet) => return fleet.stop().await,
+            Workers::Found { ref policy } => policy.clone(),
+        };
+        if let Err(status) = self.put_in_force(&policy).await {
+            note(&format!("the policy {policy} is not in force again: {status}"));
         }
     }
 }

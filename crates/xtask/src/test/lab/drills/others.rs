@@ -5,7 +5,10 @@ use std::{thread::sleep, time::Duration};
 use anyhow::ensure;
 
 use super::super::{cluster::Cluster, drill::Happened, load::now};
-use crate::lab::Host;
+use crate::{
+    lab::Host,
+    tools::{command, output},
+};
 
 const WORKER: usize = 1;
 /// Multicast DNS takes a second.
@@ -25,8 +28,12 @@ pub(super) fn one_id_twice(cluster: &mut Cluster) -> anyhow::Result<Happened> {
         "journalctl --since=@{} --output=cat --identifier=lb-server LB_EVENT=worker_refused | grep -q .",
         at.floor()
     );
-    let other = cluster.worker(WORKER + 1);
-    other.run(&format!("systemd-run --quiet --unit=lb-twin lb-worker --id {id} --listen :7999"))?;
+    let certificate =
+        clone_certificate(&cluster.workers()[WORKER], &cluster.workers()[WORKER + 1])?;
+    let twin = format!("lb-worker --id {id} --listen :7999");
+    cluster
+        .worker(WORKER + 1)
+        .run(&format!("systemd-run --quiet --unit=lb-twin {certificate} {twin}"))?;
     for host in cluster.balancers() {
         host.wait_for(&refused, SOON)?;
     }
@@ -34,6 +41,19 @@ pub(super) fn one_id_twice(cluster: &mut Cluster) -> anyhow::Result<Happened> {
     let returned = now();
     cluster.worker(WORKER + 1).run("systemctl stop lb-twin.service")?;
     Ok(Happened { worker: None, at, returned })
+}
+
+/// Under mTLS a twin has the certificate too, as the clone of a disk has. Returns what tells it so.
+fn clone_certificate(worker: &Host, other: &Host) -> anyhow::Result<String> {
+    let files = worker.path("/etc/lb/tls")?;
+    if !files.exists() {
+        return Ok(String::new());
+    }
+    let mut copy = command("cp", &["--recursive"]);
+    copy.arg(files).arg(other.path("/run/lb-twin")?);
+    output(copy)?;
+    let name = |key, file| format!("--setenv=LB_WORKER_TLS__{key}=/run/lb-twin/lb-worker.{file}");
+    Ok([name("CERTIFICATE", "crt"), name("KEY", "key")].join(" "))
 }
 
 /// Both announce on the same port, and see each other's announcements; nobody is renamed.
@@ -82,6 +102,10 @@ fn step(host: &Host, unit: &str) -> anyhow::Result<Happened> {
     host.run(&format!("grep -q libfaketime /proc/{process}/maps"))?;
     sleep(Duration::from_secs(2));
     host.write("/etc/faketime", "+3600\n")?;
+    // A process with the same environment is an hour ahead, so this one is.
+    let environment =
+        format!("tr '\\0' '\\n' < /proc/{process}/environ | grep -E '^(LD_PRELOAD|FAKETIME)'");
+    host.run(&format!("test $(env $({environment}) date +%s) -gt $(($(date +%s) + 3500))"))?;
     sleep(A_WHILE);
     host.write("/etc/faketime", "+0\n")?;
     sleep(A_WHILE);

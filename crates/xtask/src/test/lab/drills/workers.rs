@@ -38,10 +38,12 @@ pub(super) fn restarted(cluster: &mut Cluster) -> anyhow::Result<Happened> {
 pub(super) fn drained(cluster: &mut Cluster) -> anyhow::Result<Happened> {
     let id = cluster.ids()[WORKER].clone();
     let at = now();
-    cluster.client(0).run(&format!("lbctl drain {id}"))?;
+    // Under mTLS, balancers' hosts have the certificate of an administrator.
+    let host = &cluster.balancers()[0];
+    host.run(&format!("lbctl drain {id}"))?;
     sleep(Duration::from_secs(2));
     let returned = now();
-    cluster.client(0).run(&format!("lbctl undrain {id}"))?;
+    host.run(&format!("lbctl undrain {id}"))?;
     Ok(happened(at, returned))
 }
 

@@ -101,6 +101,11 @@ impl<'a> Ansible<'a> {
         Ok(recap)
     }
 
+    /// Where the inventory is, and what playbooks make beside it.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn inventory(&self) -> &str {
         &self.inventory
     }
