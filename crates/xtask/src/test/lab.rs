@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     long: bool,
     /// Keep the result: docs/results/lab.json, and docs/drills.md made from it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     save: bool,
 }
 

@@ -23,6 +23,9 @@ const CLIENTS: Range<usize> = 6..8;
 /// Multicast DNS takes a second, a registration less.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Tasks of the tier sleep: hosts have room for more of them than the machine has cores.
+const SLOTS: &str = "[Service]\nEnvironment=LB_WORKER_SLOTS=8\n";
+
 /// The hosts, and what they are for.
 pub(super) struct Cluster {
     hosts: Vec<Host>,
@@ -46,6 +49,7 @@ impl Cluster {
         for host in &hosts {
             // There is one drill with it; all others are without.
             host.run("systemctl --quiet disable --now avahi-daemon.service avahi-daemon.socket")?;
+            host.write("/etc/systemd/system/lb-worker.service.d/slots.conf", SLOTS)?;
         }
         Ok(Self { hosts, ids: Vec::new(), server, lab })
     }

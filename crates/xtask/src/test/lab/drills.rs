@@ -13,7 +13,7 @@ const DEAD_PROCESS: Limits =
     Limits { failures: Failures::InFlight, out: Some(0.3), back: Some(2.0) };
 /// Nobody says anything any more.
 const SILENT: Limits =
-    Limits { failures: Failures::InFlightWhenOut, out: Some(2.0), back: Some(2.0) };
+    Limits { failures: Failures::AsMuchAsElsewhere, out: Some(2.0), back: Some(2.0) };
 /// After minutes of silence.
 const LONG_SILENCE: Limits = Limits { back: Some(5.0), ..SILENT };
 

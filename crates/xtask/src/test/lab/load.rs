@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use crate::lab::wait_until;
 
-/// Few enough that three workers can do them all, and that hosts leave the machine's two cores idle most of the time.
-const LOAD: &str = "lbctl bench run --found --rate 30 --task 'sleep 50ms' --policies least_load --repeats 1 --warm-up 0 \
+/// Few enough that hosts leave the machine's two cores idle most of the time, and long enough that each worker always has some.
+const LOAD: &str = "lbctl bench run --found --rate 30 --task 'sleep 200ms' --policies least_load --repeats 1 --warm-up 0 \
                     --duration 2h --calls /run/calls.csv --output json > /run/load.json 2> /run/load.err";
 /// A client looks for balancers, and waits until workers are idle.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

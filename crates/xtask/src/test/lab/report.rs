@@ -47,15 +47,15 @@ pub(super) struct Figures {
     pub(super) outcomes: BTreeSet<String>,
     /// Calls at the worker when it failed.
     pub(super) in_flight: usize,
-    /// Calls that were sent to it between that and the moment when it was out, and that it did not answer.
-    pub(super) sent_later: usize,
+    /// Most calls that another worker had at one moment, in the ten seconds before and until the worker was out.
+    pub(super) elsewhere: usize,
     /// From the failure until the last balancer had the worker out, and the last call had gone to it.
     pub(super) out_after: Option<f64>,
     /// From the return until all balancers had all workers in rotation, and the worker had answered a call.
     pub(super) back_after: f64,
     /// The same, until both clients had an answer of every worker.
     pub(super) whole_after: f64,
-    /// The longest that a call took which was answered. A call takes 0.05 s by itself.
+    /// The longest that a call took which was answered. A call takes 0.2 s by itself.
     pub(super) longest: f64,
 }
 
@@ -97,7 +97,7 @@ impl fmt::Display for Limits {
         f.write_str(match self.failures {
             Failures::None => "none fails",
             Failures::InFlight => "none fails but those in flight",
-            Failures::InFlightWhenOut => "none fails but those sent to it before it was out",
+            Failures::AsMuchAsElsewhere => "no more fail than were in flight, or elsewhere at once",
         })?;
         if let Some(out) = self.out {
             write!(f, ", out ≤ {out} s")?;
@@ -111,9 +111,10 @@ impl fmt::Display for Limits {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { calls, failed, in_flight, back_after, whole_after, longest, .. } =
-            self.figures;
+        let Figures { calls, failed, in_flight, elsewhere, .. } = self.figures;
+        let Figures { back_after, whole_after, longest, .. } = self.figures;
         write!(f, "{calls} calls, {failed} failed, {in_flight} were in flight there")?;
+        write!(f, " and at most {elsewhere} elsewhere")?;
         if let Some(out) = self.figures.out_after {
             write!(f, "; out after {out:.2} s")?;
         }

@@ -84,15 +84,15 @@ pub(super) fn avahi(cluster: &mut Cluster) -> anyhow::Result<Happened> {
 
 pub(super) fn balancer_ahead(cluster: &mut Cluster) -> anyhow::Result<Happened> {
     let used = cluster.balancer_of(0)?;
-    step(cluster.balancer(used), "lb-server.service")
+    step(cluster, &cluster.balancers()[used], "lb-server.service")
 }
 
 pub(super) fn worker_ahead(cluster: &mut Cluster) -> anyhow::Result<Happened> {
-    step(cluster.worker(WORKER), "lb-worker.service")
+    step(cluster, &cluster.workers()[WORKER], "lb-worker.service")
 }
 
-/// Steps the clock of a daemon by an hour while it runs, and back.
-fn step(host: &Host, unit: &str) -> anyhow::Result<Happened> {
+/// Steps the clock of a daemon by an hour while it runs, and back. Nobody drops out of rotation by that.
+fn step(cluster: &Cluster, host: &Host, unit: &str) -> anyhow::Result<Happened> {
     let file = format!("/run/systemd/system/{unit}.d/faketime.conf");
     host.write("/etc/faketime", "+0\n")?;
     host.write(&file, STEPPED)?;
@@ -101,6 +101,7 @@ fn step(host: &Host, unit: &str) -> anyhow::Result<Happened> {
     let process = host.main_process(unit)?;
     host.run(&format!("grep -q libfaketime /proc/{process}/maps"))?;
     sleep(Duration::from_secs(2));
+    let stepped = now().floor();
     host.write("/etc/faketime", "+3600\n")?;
     // A process with the same environment is an hour ahead, so this one is.
     let environment =
@@ -110,6 +111,12 @@ fn step(host: &Host, unit: &str) -> anyhow::Result<Happened> {
     host.write("/etc/faketime", "+0\n")?;
     sleep(A_WHILE);
     ensure!(host.main_process(unit)? == process, "{unit} was restarted");
+    let lost = format!(
+        "journalctl --quiet --since=@{stepped} --identifier=lb-server LB_EVENT=worker_lost"
+    );
+    for balancer in cluster.balancers() {
+        ensure!(balancer.run(&lost)?.is_empty(), "{} has lost a worker", balancer.name);
+    }
     host.run(&format!("rm {file}; systemctl daemon-reload; systemctl restart {unit}"))?;
     Ok(Happened { worker: None, at, returned: host.started_at(unit)? })
 }
