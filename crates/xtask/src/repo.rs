@@ -57,7 +57,7 @@ struct Options {
     /// Private key to sign with, as gpg exports it, armoured and without passphrase; one is made under target without it
     #[arg(long, value_name = "FILE", global = true)]
     key: Option<PathBuf>,
-    /// The address that machines will use
+    /// The address that machines will use; without it that of the time before, or of this folder
     #[arg(long, value_name = "URL", global = true)]
     url: Option<String>,
 }
@@ -69,11 +69,12 @@ struct Options {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Options { revision, key, url } = &arguments.options;
     let repository = Repository::new(root().join("target/repo"), key.as_deref())?;
-    let here = format!("file://{}", repository.folder.display());
     match &arguments.action {
         None => {
             package::build(revision, &repository.pool())?;
-            repository.publish(url.as_deref().unwrap_or(&here))?;
+            let url = url.clone().or_else(|| repository.url());
+            let here = || format!("file://{}", repository.folder.display());
+            repository.publish(&url.unwrap_or_else(here))?;
             let sources = repository.folder.join("lb.sources");
             say(&format!("copy {} to /etc/apt/sources.list.d/", sources.display()));
             Ok(())
@@ -111,6 +112,12 @@ impl Repository {
     /// Where it is.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where machines have found it so far.
+    fn url(&self) -> Option<String> {
+        let sources = fs::read_to_string(self.folder.join("lb.sources")).ok()?;
+        sources.lines().find_map(|line| Some(line.strip_prefix("URIs: ")?.to_owned()))
     }
 
     /// Makes the indexes of what is in the pool, and signs them. `url` is where machines find this folder.

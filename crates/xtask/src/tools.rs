@@ -1,7 +1,7 @@
 //! Running other programs.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -60,7 +60,11 @@ pub(crate) fn python(folder: &str, requirements: &str, module: &str) -> anyhow::
     let folder = root().join(folder);
     let python = folder.join("bin/python");
     let mut import = command(&python, &["-c", &format!("import {module}")]);
-    if import.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+    let imports = import.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    let (wanted, installed) = (root().join(requirements), folder.join("requirements.txt"));
+    let is_current =
+        fs::read(&installed).is_ok_and(|text| fs::read(&wanted).is_ok_and(|wanted| wanted == text));
+    if imports && is_current {
         return Ok(python);
     }
     let venv = || run(command("python3", &["-m", "venv", &folder.to_string_lossy()]));
@@ -70,6 +74,7 @@ pub(crate) fn python(folder: &str, requirements: &str, module: &str) -> anyhow::
         venv()?;
     }
     run(command(&python, &["-m", "pip", "install", "--quiet", "--requirement", requirements]))?;
+    fs::copy(wanted, installed)?;
     Ok(python)
 }
 

@@ -275,10 +275,10 @@ fn generators_that_begin_together_make_one_result() {
         }
     });
     let parts = ["one/result.json", "two/result.json"].map(file);
-    let merge = |parts: &[&str]| {
-        lbctl(&[&["bench", "merge", "--output", "json", "--out", &file("all")], parts].concat())
+    let merge = |out: &str, parts: &[&str]| {
+        lbctl(&[&["bench", "merge", "--output", "json", "--out", &file(out)], parts].concat())
     };
-    let merged = merge(&[&parts[0], &parts[1]]);
+    let merged = merge("all", &[&parts[0], &parts[1]]);
     assert_eq!(merged.code, 0, "{}", merged.stderr);
     let outcome: Value = serde_json::from_str(&merged.stdout).unwrap();
     assert_eq!(calls(&outcome, "round_robin"), (0, 40));
@@ -289,11 +289,14 @@ fn generators_that_begin_together_make_one_result() {
     for (ended, complaint) in [
         (run(&file("late"), "rr", "2020-01-01T00:00:00Z"), "--start-at has passed"),
         (run(&file("more"), "rr,random", &start), "expected one policy"),
-        (merge(&[&file("all/result.json")]), "made by `lbctl bench run --found --start-at`"),
+        (merge("new", &[&file("all/result.json")]), "made by `lbctl bench run --found --start-at`"),
+        (merge("new", &[&parts[0], &parts[1], &parts[0]]), "is named twice"),
+        (merge("one", &[&parts[0], &parts[1]]), "would be overwritten"),
     ] {
         assert_eq!(ended.code, 65, "{}", ended.stderr);
         assert!(ended.stderr.contains(complaint), "{}", ended.stderr);
     }
+    assert!(!folder.path().join("new").exists());
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn install(release: &str, root: &Path) -> anyhow::Result<()> {
     })?;
     say(&format!("installing a root of {release} in {}", root.display()));
     fs::create_dir_all(CACHE)?;
+    remove_interrupted()?;
     let new = root.with_extension(format!("new-{}", process::id()));
     let include = format!("--include={PACKAGES}");
     // Documentation is left out but for ours, which is to be seen.
@@ -69,6 +70,18 @@ fn install(release: &str, root: &Path) -> anyhow::Result<()> {
     make.arg(release).arg(&new).arg(source);
     tools::run(make)?;
     Ok(fs::rename(new, root)?)
+}
+
+/// Removes what installations have left that were interrupted.
+fn remove_interrupted() -> anyhow::Result<()> {
+    for entry in fs::read_dir(CACHE)? {
+        let path = entry?.path();
+        let process = path.extension().and_then(|name| name.to_str()?.strip_prefix("new-"));
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The release of this machine, by its code name.

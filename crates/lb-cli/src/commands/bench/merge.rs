@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 type Moment = (String, String);
 
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failure> {
-    let files = Files::prepare(&arguments.out)?;
+    check(arguments)?;
     let mut parts: BTreeMap<Moment, Vec<RunResult>> = BTreeMap::new();
     let mut first: Option<Outcome> = None;
     let mut policies = Vec::new();
@@ -72,7 +72,26 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failure>
         return Err(Failure::Refused("a file has no counts of times to merge".to_owned()));
     };
     let outcome = merged(first, machines, &policies, &runs);
-    run::show(common, &outcome, Some(&files))
+    run::show(common, &outcome, Some(&Files::prepare(&arguments.out)?))
+}
+
+/// Each file counts once, and stays what it is.
+fn check(arguments: &Arguments) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    for file in &arguments.files {
+        let shown = file.display();
+        if Files::overwrite(&arguments.out, file) {
+            return Err(Failure::Refused(format!(
+                "{shown} would be overwritten: expected another folder for --out"
+            )));
+        }
+        if !seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())) {
+            return Err(Failure::Refused(format!(
+                "{shown} is named twice: expected one file of each machine and run"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// How many machines measured: as many in each run, or some result is missing.

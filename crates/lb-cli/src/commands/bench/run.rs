@@ -102,12 +102,12 @@ pub(crate) async fn run(
     let workers = bench.workers().to_owned();
     bench.end().await;
     let runs = measured?;
-    calls.check()?;
     if runs.iter().all(|run| run.requests == 0) {
         return Err(Failure::Interrupted);
     }
     let outcome = outcome(&scenario, &workers, arguments.found, &runs);
     show(common, &outcome, files.as_ref())?;
+    calls.check()?;
     if stop.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
 }
 
@@ -207,6 +207,12 @@ impl Files {
             opened.map_err(|source| Failure::write(path, source))?;
         }
         Ok(files)
+    }
+
+    /// Whether this file would be overwritten.
+    pub(super) fn overwrite(folder: &Path, file: &Path) -> bool {
+        let (result, file) = (folder.join("result.json").canonicalize(), file.canonicalize());
+        result.is_ok_and(|result| file.is_ok_and(|file| file == result))
     }
 
     /// Writes both, and returns the page's path for people.
