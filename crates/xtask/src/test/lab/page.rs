@@ -24,7 +24,7 @@ pub(super) fn render(report: &Report) -> String {
          were still under way when clients were told to end.\n\n\
          - *Failed*: calls that failed; in brackets, those that had begun after the failure. A client does not repeat a call that may\n  \
          have run.\n\
-         - *In flight*: calls that were at the worker when it failed; after the stroke, the most that another worker had at one moment.\n\
+         - *In flight*: calls that were at the worker when it failed; after the slash, the most that another worker had at one moment.\n\
          - *Out*: until the last balancer had it out of rotation, and the last call had gone to it.\n\
          - *Back*: from the return (a process starts, a cable is whole) until all balancers had all workers in rotation, and the\n  \
          worker had answered.\n\
