@@ -13,12 +13,12 @@ use crate::tools::{self, command, output, say};
 /// Where roots are kept. They belong to root and outlive a checkout.
 const CACHE: &str = "/var/cache/lb-lab";
 /// Grows with what is in a root, so that an old one is not taken for a new one.
-const GENERATION: u32 = 2;
+const GENERATION: u32 = 3;
 /// What a host has beside apt and what apt needs; hosts get nothing but our packages later, so their dependencies are
-/// among it. Avahi is there to look at what we announce, the ssh server and Python for Ansible, libfaketime for a clock
-/// that is wrong.
+/// among it. Avahi is there to look at what we announce, the ssh server and Python for Ansible, which must need nothing
+/// else, libfaketime for a clock that is wrong.
 const PACKAGES: &str = "systemd-sysv,dbus,procps,iproute2,libnss-myhostname,avahi-daemon,avahi-utils,\
-                        openssh-server,python3,python3-apt,python3-debian,libfaketime";
+                        openssh-server,python3,libfaketime";
 
 /// The root of a Debian release.
 #[derive(Clone)]
