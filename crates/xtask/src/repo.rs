@@ -25,7 +25,7 @@ use crate::{
     package,
     tools::{self, command, output, root, say},
 };
-use key::Key;
+pub(crate) use key::Key;
 
 const DIST: &str = "dists/stable";
 const POOL: &str = "pool";
@@ -184,7 +184,7 @@ fn path(path: &Path) -> String {
 }
 
 /// What a machine needs to know, in the format deb822.
-fn sources(url: &str, key: &str) -> String {
+pub(crate) fn sources(url: &str, key: &str) -> String {
     let key: String = key
         .lines()
         .map(|line| if line.is_empty() { " .\n".to_owned() } else { format!(" {line}\n") })

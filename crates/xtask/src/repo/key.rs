@@ -33,14 +33,23 @@ impl Key {
         Ok(Self { ring, public })
     }
 
-    /// The key of this checkout; made at first. Good enough to try and to test, not to publish with.
+    /// Makes a key. Good enough to try and to test, not to publish with.
+    ///
+    /// # Errors
+    /// When gpg cannot make it.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let ring = Ring::new()?;
+        let name = "lb packages, made for one checkout";
+        output(ring.gpg(&["--quick-generate-key", name, "ed25519", "sign", "never"]))?;
+        let public = output(ring.gpg(&["--armor", "--export"]))?;
+        Ok(Self { ring, public })
+    }
+
+    /// The key of this checkout; made at first.
     pub(crate) fn of_this_checkout() -> anyhow::Result<Self> {
         let file = root().join("target/repo-key.asc");
         if !file.exists() {
-            let ring = Ring::new()?;
-            let name = "lb packages, made for one checkout";
-            output(ring.gpg(&["--quick-generate-key", name, "ed25519", "sign", "never"]))?;
-            let private = output(ring.gpg(&["--armor", "--export-secret-keys"]))?;
+            let private = output(Self::new()?.ring.gpg(&["--armor", "--export-secret-keys"]))?;
             fs::create_dir_all(root().join("target"))?;
             fs::write(&file, "")?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;

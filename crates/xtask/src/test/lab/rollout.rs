@@ -12,21 +12,21 @@ use std::{fs, path::Path, time::Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value};
 
-use self::ansible::Ansible;
+use self::{
+    ansible::Ansible,
+    broken::{BROKEN, FAINT},
+};
 use super::{
-    super::repository::{NEW, OLD, version},
+    super::repository::{self, NEW, OLD, version},
     FOLDER,
     cluster::Cluster,
     load::Load,
 };
 use crate::{
     lab::Host,
-    repo::Repository,
+    repo::{self, Key, Repository},
     tools::{root, say},
 };
-
-/// A version whose daemons do not start.
-const BROKEN: &str = "0lb3";
 
 /// ansible-lint has nothing to say.
 ///
@@ -48,6 +48,7 @@ pub(super) fn all(cluster: &Cluster, repository: &Repository) -> anyhow::Result<
     scale_test(cluster, repository)?;
     upgrades(cluster, repository)?;
     remove(cluster, repository)?;
+    modes(cluster, repository)?;
     say(&format!("  all of Ansible took {:.0?}", started.elapsed()));
     Ok(())
 }
@@ -57,7 +58,7 @@ pub(super) fn all(cluster: &Cluster, repository: &Repository) -> anyhow::Result<
 /// # Errors
 /// When a playbook fails, or changes something when it should not.
 fn site(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
-    broken::add(repository, BROKEN)?;
+    broken::add(repository)?;
     let ansible = Ansible::new(cluster, repository)?;
     say("- Ansible: check mode tells what it would do, and does nothing");
     let recap = ansible.play("site.yml", OLD, &["--check"])?;
@@ -69,8 +70,11 @@ fn site(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
             host.name
         );
     }
+    ensure!(!ansible.folder().join("pki").exists(), "check mode made certificates");
     say("- Ansible: site.yml installs everything, and changes nothing the second time");
     ansible.play("site.yml", OLD, &[])?;
+    // What somebody has installed beside it is nobody's concern.
+    repository::install(&cluster.workers()[0], &["lb-client"], NEW)?;
     let again = ansible.play("site.yml", OLD, &[])?;
     ensure!(again.changed() == 0, "a second run changes something:\n{}", again.text);
     Ok(())
@@ -120,11 +124,16 @@ fn scale_test(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> 
 /// When a call fails, or a host has another version than it should.
 fn upgrades(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
     let ansible = Ansible::new(cluster, repository)?;
+    say("- Ansible: check mode tells what rolling.yml would drain and restart");
+    let canary = &cluster.workers()[0];
+    let told = ansible.play("rolling.yml", NEW, &["--check", "--limit", &canary.name])?.text;
+    let order = format!("drain {}", canary.name);
+    ensure!(told.contains(&order), "check mode does not tell \"{order}\":\n{told}");
+    has(canary, "lb-worker", OLD)?;
     under_load(cluster, "rolling.yml upgrades", || {
         ansible.play("rolling.yml", NEW, &[])?;
         all_have(cluster, NEW)
     })?;
-    let canary = &cluster.workers()[0];
     under_load(cluster, "a broken release stops at the canary", || {
         let said = ansible.play_fails("rolling.yml", BROKEN, &[])?;
         ensure!(said.failed() == [canary.name.as_str()], "others failed too:\n{}", said.text);
@@ -132,6 +141,20 @@ fn upgrades(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
         cluster.workers()[1..].iter().try_for_each(|host| has(host, "lb-worker", NEW))?;
         cluster.balancers().iter().try_for_each(|host| has(host, "lb-server", NEW))
     })?;
+    under_load(
+        cluster,
+        "so does one that serves for two seconds, of workers and balancers",
+        || {
+            let balancer = &cluster.balancers()[0].name;
+            for (limit, failed) in [("all", &canary.name), (balancer, balancer)] {
+                let said = ansible.play_fails("rolling.yml", FAINT, &["--limit", limit])?;
+                ensure!(said.failed() == [failed.as_str()], "others failed too:\n{}", said.text);
+                let noticed = said.text.contains("has ended soon after its start");
+                ensure!(noticed, "it was not the end that was noticed:\n{}", said.text);
+            }
+            Ok(())
+        },
+    )?;
     under_load(cluster, "rollback.yml brings the canary back", || {
         ansible.play("rollback.yml", NEW, &[])?;
         all_have(cluster, NEW)
@@ -149,26 +172,41 @@ fn upgrades(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
 fn bad_inputs(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
     say("- Ansible: what cannot work stops before anything is changed");
     let ansible = Ansible::new(cluster, repository)?;
-    let stops = |arguments: &[&str], revision: &str, message: &str| {
-        let said = ansible.play_fails("site.yml", revision, arguments)?;
+    let stops = |playbook: &str, arguments: &[&str], messages: &[&str]| {
+        let said = ansible.play_fails(playbook, OLD, arguments)?;
         ensure!(said.changed() == 0, "something was changed:\n{}", said.text);
         // The output is folded.
         let text = said.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        ensure!(text.contains(message), "expected \"{message}\":\n{}", said.text);
+        let missing = messages.iter().find(|message| !text.contains(*message));
+        ensure!(missing.is_none(), "expected {missing:?}:\n{}", said.text);
         Ok(())
     };
-    stops(&[], "9lb9", "the repository has no version")?;
-    let key = ansible.file("wrong.sources", &ansible.sources()?.replacen(" mDME", " mDMF", 1))?;
-    stops(&["--extra-vars", &format!("lb_repo_sources_file={key}")], OLD, "cannot be used")?;
-    let unknown = "{lb_worker_config: {slotz: 2}}";
-    stops(&["--extra-vars", unknown], OLD, "unknown key `slotz`")?;
-    stops(&["--extra-vars", "lb_tls_mode=open"], OLD, "lb_tls_mode is open, and it runs as mtls")?;
+    let (balancer, drained) = (&cluster.balancers()[0], &cluster.workers()[0].name);
+    balancer.run(&format!("lbctl drain {drained}"))?;
+    let candidate = format!("lb_version={}~rc.1-0lb1", env!("CARGO_PKG_VERSION"));
+    let messages = ["the repository has no version", "this is no upgrade", "its worker is drained"];
+    stops("rolling.yml", &["--extra-vars", &candidate], &messages)?;
+    balancer.run(&format!("lbctl undrain {drained}"))?;
+    let sources = repo::sources("http://192.0.2.1", &Key::new()?.public);
+    let key = ansible.file("wrong.sources", &sources)?;
+    let key = format!("lb_repo_sources_file={key}");
+    stops("site.yml", &["--extra-vars", &key], &["cannot be used"])?;
+    let settings = "{lb_tls_mode: open, lb_worker_config: {slotz: 2, id: w}}";
+    let messages = ["unknown key `slotz`", "lb_worker_config sets id", "it runs as mtls"];
+    stops("site.yml", &["--extra-vars", settings], &messages)?;
+    let stranger = ["--limit", drained, "--extra-vars", "lb_worker_id=stranger"];
+    stops("drain.yml", &stranger, &["No balancer knows a worker stranger"])?;
     let nobody = ansible.file("nobody.yml", "lb: {children: {lb_workers: {hosts: {h3: {}}}}}")?;
-    stops(&["--inventory", &nobody], OLD, "The inventory has no balancer")?;
+    stops("site.yml", &["--inventory", &nobody], &["The inventory has no balancer"])?;
     let absent = "lb: {children: {lb_workers: {hosts: {absent: {ansible_host: 10.90.0.250}}}}}";
     let absent = ansible.file("absent.yml", absent)?;
     let both = [ansible.inventory(), &absent].map(|file| ["--inventory", file]).concat();
-    stops(&both, OLD, "UNREACHABLE")
+    stops("site.yml", &both, &["UNREACHABLE"])?;
+    stops(
+        "remove.yml",
+        &[&both[..], &["--extra-vars", "lb_remove_all=true"]].concat(),
+        &["UNREACHABLE"],
+    )
 }
 
 /// One worker leaves without a trace, and comes back.
@@ -177,14 +215,45 @@ fn bad_inputs(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> 
 /// When something of it stays, or a call fails.
 fn remove(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
     let ansible = Ansible::new(cluster, repository)?;
-    under_load(cluster, "drain.yml, remove.yml, and site.yml again", || {
+    under_load(cluster, "drain.yml and remove.yml", || {
         let leaving = cluster.workers().last().context("there are workers")?;
         ansible.play("drain.yml", OLD, &["--limit", &leaving.name])?;
+        // With the second worker of this machine.
+        let drained = format!("test $(lbctl workers | grep -c '^{}.*draining') = 2", leaving.name);
+        cluster.client(0).run(&drained)?;
         ansible.play("remove.yml", OLD, &["--limit", &leaving.name])?;
-        let left = "ls -d /etc/lb /var/lib/lb-worker /etc/apt/sources.list.d/lb.sources; dpkg -l 'lb-*' | grep '^[a-z]i'";
-        ensure!(!leaving.succeeds(left)?, "something is left on {}", leaving.name);
-        ansible.play("site.yml", OLD, &[]).map(drop)
+        nothing_is_left(leaving)
     })
+}
+
+/// Into another mode and back, which takes a stop of all daemons; then nothing is left anywhere, and all is made anew.
+///
+/// # Errors
+/// When something of it fails, or something stays.
+fn modes(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
+    let ansible = Ansible::new(cluster, repository)?;
+    let stop = |also: &str| {
+        let stop = format!("systemctl stop 'lb-worker*.service' 'lb-server*.service'; {also}");
+        cluster.hosts().iter().try_for_each(|host| host.run(&stop).map(drop))
+    };
+    say("- Ansible: from mtls to open, as operations.md says, and back");
+    stop("")?;
+    ansible.play("site.yml", OLD, &["--extra-vars", "lb_tls_mode=open"])?;
+    cluster.client(0).run("lbctl run factorial 5")?;
+    stop("rm -r /etc/lb/tls")?;
+    ansible.play("preflight.yml", OLD, &[])?;
+    say("- Ansible: remove.yml removes everything everywhere, and site.yml brings it back");
+    ansible.play("remove.yml", OLD, &["--extra-vars", "lb_remove_all=true"])?;
+    cluster.hosts().iter().try_for_each(nothing_is_left)?;
+    ansible.play("site.yml", OLD, &[]).map(drop)
+}
+
+fn nothing_is_left(host: &Host) -> anyhow::Result<()> {
+    let left = "ls -d /etc/lb /var/lib/lb-worker /etc/apt/sources.list.d/lb.sources /usr/sbin/policy-rc.d; \
+                dpkg -l 'lb-*' | grep '^[a-z][a-z]' | grep -v '^.n'; ls -l /proc/[0-9]*/exe 2>/dev/null | grep /usr/bin/lb-";
+    let left = host.run(&format!("{{ {left}; }} 2>/dev/null || true"))?;
+    ensure!(left.is_empty(), "something is left on {}:\n{left}", host.name);
+    Ok(())
 }
 
 /// Does something while all clients call; no call may fail.

@@ -110,11 +110,6 @@ impl<'a> Ansible<'a> {
         &self.inventory
     }
 
-    /// What machines are told of the repository.
-    pub(super) fn sources(&self) -> anyhow::Result<String> {
-        fs::read_to_string(&self.sources).context("lb.sources")
-    }
-
     /// Writes a file that is gone with the lab; returns its path.
     pub(super) fn file(&self, name: &str, content: &str) -> anyhow::Result<String> {
         let path = self.folder.join(name);
