@@ -240,7 +240,7 @@ fn modes(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
     stop("")?;
     ansible.play("site.yml", OLD, &["--extra-vars", "lb_tls_mode=open"])?;
     cluster.client(0).run("lbctl run factorial 5")?;
-    stop("rm -r /etc/lb/tls")?;
+    stop("rm -rf /etc/lb/tls")?;
     ansible.play("preflight.yml", OLD, &[])?;
     say("- Ansible: remove.yml removes everything everywhere, and site.yml brings it back");
     ansible.play("remove.yml", OLD, &["--extra-vars", "lb_remove_all=true"])?;
