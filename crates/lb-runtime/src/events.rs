@@ -32,7 +32,7 @@ const SERVER: &str = "lb-server";
 const WORKER: &str = "lb-worker";
 
 /// All kinds.
-pub const ALL: [Event; 34] = [
+pub const ALL: [Event; 37] = [
     Event {
         name: "stopping",
         message_ids: &[
@@ -131,11 +131,50 @@ pub const ALL: [Event; 34] = [
             (WORKER, "1baab9eeb31847d2ac7ed572ad22c35d"),
         ],
         level: Level::WARN,
-        fields: &["peer", "problem"],
+        fields: &["peer", "problem", "times"],
         subject: "A connection did not get through its TLS handshake",
         text: "It came from @LB_PEER@: @LB_PROBLEM@. Told once a minute at most, all of them at the \
                level debug. A daemon or client in the mode open is the most likely cause, then a \
                certificate of another authority or one that has ended.",
+    },
+    Event {
+        name: "connections_full",
+        message_ids: &[
+            (SERVER, "c9a1dd2b76564418bd4232333c03b47d"),
+            (WORKER, "4984dd015e9a4515879147f1bee4e6ea"),
+        ],
+        level: Level::WARN,
+        fields: &["peer", "problem", "times"],
+        subject: "A connection was closed because there are too many",
+        text: "It came from @LB_PEER@: @LB_PROBLEM@. Told once a minute at most; it has happened @LB_TIMES@ \
+               times since. Look who it is. If honest programs need as many, raise limits.connections \
+               or limits.per_peer of lb-server; the limit in all is also bounded by LimitNOFILE= of the unit.",
+    },
+    Event {
+        name: "accept_failed",
+        message_ids: &[
+            (SERVER, "fcec1c8deb7e49959de128023b96e09b"),
+            (WORKER, "16a4c53128a24def9b4e5fceb53ac835"),
+        ],
+        level: Level::WARN,
+        fields: &["error", "times"],
+        subject: "The system has no room for connections",
+        text: "It says: @LB_ERROR@. The daemon asks again ten times a second, and connections wait \
+               meanwhile. Told once a minute at most. Look at LimitNOFILE= of the unit, and at the open files and \
+               the memory of the machine.",
+    },
+    Event {
+        name: "peer_slowed",
+        message_ids: &[
+            (SERVER, "151fbfbd65634a51a013d7a247ad4acb"),
+            (WORKER, "54acf449c76d41419026dd0634201970"),
+        ],
+        level: Level::WARN,
+        fields: &["peer", "times"],
+        subject: "A peer is heard more slowly",
+        text: "@LB_PEER@ sends frames of HTTP/2 that carry nothing, or asks again and again for what it does \
+               not get, faster than any honest program would. Its connections are read at some ten of them \
+               a second; others do not feel it. Told once a minute at most.",
     },
     Event {
         name: "certificates_renewed",

@@ -9,7 +9,8 @@
 //! of machines are not looked at: they come from the network, which is not trusted.
 //!
 //! - [`Tls`] holds what this process speaks with: it dials, accepts, and reads its files again;
-//! - [`Incoming`] takes connections, with a bound on handshakes under way;
+//! - [`Incoming`] takes connections, with bounds on how many, how fast, and on handshakes under way ([`Connections`]); what
+//!   comes over them has to begin in time, and is slowed down when it is a flood;
 //! - [`Choice`] finds the mode and the files;
 //! - [`follow`] keeps up with files that are renewed.
 
@@ -17,25 +18,32 @@
 pub const TXT_KEY: &str = "tls";
 
 mod choice;
+mod connections;
 mod connector;
 mod error;
+mod frames;
 mod identity;
 mod incoming;
 mod keys;
+mod pace;
 mod plain;
 mod renewal;
 pub mod rights;
+mod seldom;
 mod stream;
 mod tls;
 mod verify;
 
 pub use self::{
     choice::{Choice, DIRECTORY, Mode, ModeFlag, UnknownMode},
+    connections::{Bounds, Connections, Entered},
     connector::Connector,
     error::TlsError,
     identity::{Expected, Identity, NoIdentity, Role},
     incoming::Incoming,
+    pace::{Bucket, Pace, Rate},
     renewal::{follow, look},
+    seldom::Seldom,
     stream::{Peer, Stream},
     tls::{Reload, Tls, Validity},
 };

@@ -157,6 +157,7 @@ where
             let peer = request.extensions().get::<Peer>();
             let identity = peer.and_then(|peer| peer.identity.as_ref());
             if let Err(status) = check(table, request.uri().path(), identity) {
+                peer.inspect(|peer| peer.in_vain());
                 return Either::Right(ready(Ok(status.into_http())));
             }
         }
