@@ -199,6 +199,8 @@ impl Fleet {
         command.args(["--cluster", &self.search.cluster]).args(flags);
         // Its own group: a Ctrl-C in the terminal is for lbctl, which then stops the fleet in order.
         command.process_group(0);
+        // One address plays all the machines.
+        command.env("LB_SERVER_LIMITS__PER_PEER", "100000");
         command.env(TIED_VARIABLE, "1").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file);
         let process = Command::from(command).kill_on_drop(true).spawn();
         let mut process = process.with_context(|| format!("cannot start {name}"))?;

@@ -20,6 +20,7 @@ use lb_proto::v1::{
 };
 
 use crate::{
+    balancer::peer,
     limits::Places,
     owner::{Event, Handle, Stopping},
     status::IntoStatus as _,
@@ -96,9 +97,9 @@ impl Admin for Administration {
 
     async fn watch_events(
         &self,
-        _request: Request<WatchEventsRequest>,
+        request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let place = self.watchers.take()?;
+        let place = self.watchers.take(&peer(&request))?;
         let stop = self.stop.clone().cancelled_owned();
         let events =
             BroadcastStream::new(self.owner.notices()).take_until(stop).map(move |notice| {

@@ -80,8 +80,9 @@ impl LoadBalancer for Balancer {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let place = self.sessions.take()?;
-        let client = session::client_key(request.extensions().get::<Peer>());
+        let peer = peer(&request);
+        let place = self.sessions.take(&peer)?;
+        let client = session::client_key(&peer);
         let (owner, id, stop) = (self.owner.clone(), self.id.clone(), self.stop.clone());
         let requests = request.into_inner();
         Ok(Response::new(session::Answers::new(owner, id, client, requests, stop, place)))
@@ -91,7 +92,7 @@ impl LoadBalancer for Balancer {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let place = self.watchers.take()?;
+        let place = self.watchers.take(&peer(&request))?;
         let service =
             request.into_inner().service.parse().map_err(|error: lb_core::id::NameError| {
                 Status::invalid_argument(format!("service: {error}"))
@@ -127,6 +128,11 @@ impl Balancer {
             reason: first.reason.to_string(),
         }
     }
+}
+
+/// Who asks.
+pub(crate) fn peer<T>(request: &Request<T>) -> Peer {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// Up to `wanted` further workers, each once.

@@ -45,6 +45,17 @@ pub struct Limits {
     pub sessions: usize,
     /// Watchers of workers, and watchers of events; 1 to 1,000,000.
     pub watchers: usize,
+    /// Connections; 1 to 1,000,000.
+    pub connections: usize,
+    /// Of each of these, and of registrations, what one address may have; 1 to 1,000,000.
+    pub per_peer: usize,
+}
+
+impl Default for Limits {
+    /// Those of the default configuration.
+    fn default() -> Self {
+        Self { sessions: 10_000, watchers: 10_000, connections: 40_000, per_peer: 1024 }
+    }
 }
 
 /// What a balancer runs with.
@@ -71,8 +82,13 @@ impl Settings {
     /// The first value that cannot be used, with its key and where it came from.
     pub(crate) fn resolve(loaded: &Loaded<Raw>) -> Result<Self, ConfigError> {
         let raw = &loaded.value;
-        let Limits { sessions, watchers } = raw.limits;
-        for (key, found) in [("limits.sessions", sessions), ("limits.watchers", watchers)] {
+        let Limits { sessions, watchers, connections, per_peer } = raw.limits;
+        for (key, found) in [
+            ("limits.sessions", sessions),
+            ("limits.watchers", watchers),
+            ("limits.connections", connections),
+            ("limits.per_peer", per_peer),
+        ] {
             if !(1..=LIMIT_CEILING).contains(&found) {
                 let problem = format!("expected 1 to {LIMIT_CEILING}, found {found}");
                 return Err(loaded.refuse(key, problem));
@@ -125,6 +141,7 @@ mod tests {
         let settings = settings("").unwrap();
         assert_eq!(settings.policy, PolicyKind::LeastLoad);
         assert_eq!(settings.scope, Scope::Lan);
+        assert_eq!(settings.limits, Limits::default());
     }
 
     #[test]
@@ -137,6 +154,7 @@ mod tests {
             ("listen = \"[::1]:1\"", "listen", "nobody on the network can reach \"[::1]:1\""),
             ("log = \"loud\"", "log", "log filter \"loud\" is not valid"),
             ("[limits]\nsessions = 0", "limits.sessions", "expected 1 to 1000000, found 0"),
+            ("[limits]\nper_peer = 0", "limits.per_peer", "expected 1 to 1000000, found 0"),
             ("[limits]\nwatchers = 1000001", "limits.watchers", "expected 1 to 1000000"),
         ] {
             let error = settings(overrides).unwrap_err().to_string();

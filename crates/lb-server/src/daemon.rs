@@ -33,7 +33,14 @@ const ENVIRONMENT_PREFIX: &str = "LB_SERVER_";
 /// `FileDescriptorName=` in `lb-server.socket`.
 const SOCKET: &str = "grpc";
 /// Keys that take effect while the balancer runs.
-const LIVE: [&str; 4] = ["policy", "log", "limits.sessions", "limits.watchers"];
+const LIVE: [&str; 6] = [
+    "policy",
+    "log",
+    "limits.sessions",
+    "limits.watchers",
+    "limits.connections",
+    "limits.per_peer",
+];
 /// A stop takes two seconds at most and a goodbye to the network; this is ample.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 

@@ -13,9 +13,11 @@ pub mod fuzz;
 mod limits;
 mod owner;
 mod registration;
+mod requests;
 mod server;
 mod session;
 mod status;
+mod two_sizes;
 mod watch;
 
 pub use lb_tls::Tls;

@@ -5,14 +5,19 @@
 //! reports up and takes orders down. When the connection goes, gRPC drops the stream, and the owner hears of it from
 //! the guard inside ([`Registered`]).
 
-use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_channel::mpsc;
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use lb_core::{
     id::{BalancerId, ClusterName, WorkerNumber},
@@ -26,9 +31,11 @@ use lb_proto::{
     },
 };
 
-use lb_tls::{Identity, Peer, rights::may_register};
+use lb_tls::{Peer, Seldom, rights::may_register};
 
 use crate::{
+    balancer::peer,
+    limits::{Arrivals, Place, Places},
     owner::{Event, Handle, ORDER_QUEUE, OrderSender},
     status::IntoStatus as _,
 };
@@ -57,6 +64,9 @@ pub(crate) struct Registration {
     pub(crate) local: bool,
     /// Whether workers prove who they are.
     pub(crate) identified: bool,
+    pub(crate) places: Places,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) refused: Arc<Mutex<Seldom>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -70,20 +80,24 @@ impl Registry for Registration {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        let Some(&Peer { address: Some(address), ref identity, .. }) = request.extensions().get()
-        else {
+        let peer = peer(&request);
+        let Some(address) = peer.address else {
             return Err(Status::internal("the connection has no peer address"));
         };
+        let place = self.places.take(&peer)?;
         let newcomer = Newcomer {
             owner: self.owner.clone(),
             balancer: self.balancer.clone(),
             cluster: self.cluster.clone(),
             local: self.local,
             identified: self.identified,
-            peer: address.ip(),
-            identity: identity.clone(),
+            arrivals: self.arrivals.clone(),
+            refused: Arc::clone(&self.refused),
+            address: address.ip(),
+            peer,
             said: request.into_inner(),
             stop: self.stop.clone(),
+            place,
         };
         let answers = stream::unfold(Stage::New(Box::new(newcomer)), Stage::next);
         let stop = self.stop.clone().cancelled_owned();
@@ -140,20 +154,21 @@ struct Newcomer {
     cluster: ClusterName,
     local: bool,
     identified: bool,
-    peer: IpAddr,
-    identity: Option<Arc<Identity>>,
+    arrivals: Arrivals,
+    refused: Arc<Mutex<Seldom>>,
+    address: IpAddr,
+    peer: Peer,
     said: Streaming<WorkerMessage>,
     stop: CancellationToken,
+    place: Place,
 }
 
 impl Newcomer {
     /// From the first message to a member, or to the reason why not.
     async fn admit(mut self: Box<Self>) -> Result<(Accepted, Member), Refused> {
         let (sender, orders) = mpsc::channel(ORDER_QUEUE);
-        let number = self.register(sender).await.inspect_err(|refused| {
-            warn!(peer = %self.peer, reason = %refused.reason, "a registration was refused");
-        })?;
-        let registered = Registered::new(self.owner, number, self.stop);
+        let number = self.register(sender).await.inspect_err(|refused| self.tell(refused))?;
+        let registered = Registered::new(self.owner, number, self.stop, self.place);
         let accepted = Accepted {
             balancer_id: self.balancer.to_string(),
             worker_number: number.0,
@@ -165,7 +180,11 @@ impl Newcomer {
 
     async fn register(&mut self, orders: OrderSender) -> Result<WorkerNumber, Refused> {
         let hello = self.hello().await.map_err(|status| refused(&status, Duration::ZERO))?;
-        let parsed = parse::hello(hello, self.peer)
+        self.arrivals.take(self.address, Instant::now()).map_err(|wait| {
+            let text = "registrations of this address come too fast: a quarter of limits.per_peer at once, and as many in 4 seconds";
+            refused(&Status::resource_exhausted(text), wait.max(HEARTBEAT))
+        })?;
+        let parsed = parse::hello(hello, self.address)
             .map_err(|error| refused(&error.into_status(), Duration::ZERO))?;
         if parsed.cluster != self.cluster {
             let reason = format!(
@@ -183,7 +202,7 @@ impl Newcomer {
             let reason = ParseError::Public(ip).to_string();
             return Err(refused(&Status::permission_denied(reason), Duration::ZERO));
         }
-        may_register(self.identity.as_deref(), &parsed.hello.id, &parsed.hello.services)
+        may_register(self.peer.identity.as_deref(), &parsed.hello.id, &parsed.hello.services)
             .map_err(|status| refused(&status, Duration::ZERO))?;
         let ask = |reply| Event::Hello { hello: Box::new(parsed.hello), orders, reply };
         let admitted = self.owner.ask(ask).await;
@@ -195,6 +214,17 @@ impl Newcomer {
             };
             refused(&refusal.into_status(), retry)
         })
+    }
+
+    /// A refusal costs its peer something, and the log is not theirs to fill.
+    fn tell(&self, Refused { reason, .. }: &Refused) {
+        self.peer.in_vain();
+        let mut seldom = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = seldom.happened(Instant::now()) {
+            warn!(peer = %self.address, %reason, times, "a registration was refused");
+        } else {
+            debug!(peer = %self.address, %reason, "a registration was refused");
+        }
     }
 
     async fn hello(&mut self) -> Result<v1::Hello, Status> {

@@ -4,6 +4,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,6 +32,8 @@ use crate::{
     limits::Streams,
     owner::{Event, Handle, Owner},
     registration::Registration,
+    requests::Requests,
+    two_sizes::TwoSizes,
 };
 
 /// How long answered streams may take to end when the balancer stops. They end by themselves at once;
@@ -41,8 +44,37 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest accepted message, in bytes. The largest real one, a batch of 1024 picks with exclude lists, has about 300 KiB.
-const MESSAGE_LIMIT: usize = 1 << 20;
+/// Longest message of a session, in bytes. 128 picks that exclude as many as they may and have the longest affinity key, as our client
+/// sends at most, have 80 KiB; 1,024 plain ones with as many outcomes 40.
+const SESSION_MESSAGE_LIMIT: usize = 128 << 10;
+const SESSION_PATH: &str = "/lb.v1.LoadBalancer/Session";
+
+/// Longest other message, in bytes. The largest real ones, a hello with 32 services and labels and a pick that excludes 64 workers,
+/// have some 10 KiB.
+const MESSAGE_LIMIT: usize = 64 << 10;
+
+/// Streams of one connection. As many as one address may have sessions; more calls of one client wait in it.
+const STREAMS: u32 = 1024;
+
+/// Bytes that may come on a stream before they are taken (those of unary calls and of registrations are at once). It is what a session
+/// that does not read its answers can fill; on a LAN more makes nothing faster.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// The same of a connection, as hyper has it. h2 also sees a flood in more small DATA frames than this has room for, and half a
+/// second of work that piles up while this process stands still is none.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Bytes of the headers of a request. Ours have a few hundred; gRPC's own default is 8 KiB.
+const HEADER_LIST: u32 = 16 << 10;
+
+/// Requests of a connection that were given up before this process saw them: a client's whole load, when it lost patience while
+/// this process stood still. More is an attack (CVE-2023-44487), and the connection is closed. How often it happens is bounded by
+/// lb-tls `frames`.
+const GIVEN_UP: usize = 1024;
+
+/// Requests of a connection that broke the rules of HTTP/2 (RUSTSEC-2024-0003); then it is closed. A client that does not know
+/// [`STREAMS`] yet may begin as many too much.
+const BROKEN: usize = 1024;
 
 /// Why a balancer cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -222,11 +254,18 @@ impl Server {
         tokio::spawn(self.owner.run(alive));
         let tls = self.settings.tls;
         let guard = Guard::new(tls.mode(), rights::AT_SERVER);
-        let incoming = Incoming::new(self.listener, tls);
+        let incoming = Incoming::new(self.listener, tls).bounded(self.streams.connections);
         let server = transport::Server::builder()
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(HEADER_LIST)
+            .http2_max_pending_accept_reset_streams(Some(GIVEN_UP))
+            .http2_max_local_error_reset_streams(Some(BROKEN))
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(guard)
+            .layer(Requests)
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         Ok(tokio::spawn(server))
@@ -241,6 +280,9 @@ impl Server {
             cluster: cluster.clone(),
             local: self.settings.scope == Scope::Loopback,
             identified: self.settings.tls.mode() == Mode::Mtls,
+            places: streams.registrations,
+            arrivals: streams.arrivals,
+            refused: Arc::default(),
             stop: stop.clone(),
         };
         let balancer = Balancer {
@@ -267,9 +309,15 @@ impl Server {
                 .register_encoded_file_descriptor_set(lb_proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let picking = LoadBalancerServer::new(balancer);
+        let picking = TwoSizes {
+            large_path: SESSION_PATH,
+            large: picking.clone().max_decoding_message_size(SESSION_MESSAGE_LIMIT),
+            small: picking.max_decoding_message_size(MESSAGE_LIMIT),
+        };
         Ok(Routes::new(health)
             .add_service(RegistryServer::new(registration).max_decoding_message_size(MESSAGE_LIMIT))
-            .add_service(LoadBalancerServer::new(balancer).max_decoding_message_size(MESSAGE_LIMIT))
+            .add_service(picking)
             .add_service(AdminServer::new(administration).max_decoding_message_size(MESSAGE_LIMIT))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?))

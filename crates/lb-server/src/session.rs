@@ -57,12 +57,15 @@ const TELL_INTERVAL: Duration = Duration::from_micros(250);
 /// How long outcomes wait for another message of their session: the least that a timer counts.
 const TELL_LAST: Duration = Duration::from_millis(1);
 
+/// How long a new session may take to say what it is for.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The answers of one session, until either side ends it.
 pub(crate) struct Answers {
     requests: Streaming<SessionRequest>,
     session: Session,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Runs while outcomes wait.
+    /// Runs until the session is opened, and then while outcomes wait.
     tell: Pin<Box<Sleep>>,
     telling: bool,
     /// The status has been given; nothing follows.
@@ -81,7 +84,7 @@ impl Answers {
     ) -> Self {
         let session = Session::new(owner, balancer, client);
         let stop = Box::pin(stop.cancelled_owned());
-        let tell = Box::pin(sleep(TELL_LAST));
+        let tell = Box::pin(sleep(OPEN_TIMEOUT));
         Self { requests, session, stop, tell, telling: false, ended: false, _place: place }
     }
 
@@ -97,9 +100,14 @@ impl Answers {
                 Poll::Ready(Some(Ok(request))) => request,
                 Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => {
+                Poll::Pending if self.session.opened => {
                     self.poll_tell(context);
                     return Poll::Pending;
+                }
+                Poll::Pending => {
+                    ready!(self.tell.as_mut().poll(context));
+                    let problem = format!("no open within {OPEN_TIMEOUT:?}");
+                    return Poll::Ready(Some(Err(Status::deadline_exceeded(problem))));
                 }
             };
             let answer = self.session.answer(&request).transpose();

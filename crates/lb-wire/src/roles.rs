@@ -58,7 +58,7 @@ pub(crate) fn balancer() -> anyhow::Result<()> {
             cluster: CLUSTER.parse()?,
             policy: PolicyKind::LeastLoad,
             scope: Scope::Loopback,
-            limits: Limits { sessions: PLACES, watchers: PLACES },
+            limits: Limits { sessions: PLACES, watchers: PLACES, ..Limits::default() },
             tls: lb_server::Tls::open(),
         };
         let server = lb_server::Server::bind(settings)?;

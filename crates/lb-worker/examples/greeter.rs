@@ -129,7 +129,7 @@ mod tests {
             cluster: cluster.parse().unwrap(),
             policy: PolicyKind::RoundRobin,
             scope: Scope::Loopback,
-            limits: Limits { sessions: 10, watchers: 10 },
+            limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls: lb_server::Tls::open(),
         };
         let server = Server::bind(settings).unwrap();

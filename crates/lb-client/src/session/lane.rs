@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use super::PickError;
 use crate::pick::Picked;
 
-/// Most picks, and most outcomes, in one message: the contract's limit.
-pub(super) const BATCH: usize = 1024;
+/// Most picks, and most outcomes, in one message. The contract allows more, as long as the message has no more than 128 KiB; so many
+/// have 80, whatever they exclude. And more in one save nothing.
+pub(super) const BATCH: usize = 128;
 /// Most picks sent and not answered. Only picks whose callers have gone away can fill this without
 /// `QUEUE` stopping them first.
 const UNANSWERED: usize = 64 * 1024;

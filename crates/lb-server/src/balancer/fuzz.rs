@@ -115,7 +115,7 @@ fn fleet() -> (Owner, Handle, Balancer) {
         };
         owner.join(hello, idle(place), Timestamp::default());
     }
-    let streams = Streams::new(Limits { sessions: 1, watchers: 1 });
+    let streams = Streams::new(Limits { sessions: 1, watchers: 1, ..Limits::default() });
     let balancer = Balancer {
         owner: handle.clone(),
         id: "lb-1".parse().expect("a label"),

@@ -18,6 +18,7 @@ use lb_proto::{
 
 use super::milliseconds;
 use crate::{
+    limits::Place,
     owner::{Event, Handle, Order},
     status::IntoStatus as _,
 };
@@ -135,12 +136,18 @@ pub(super) struct Registered {
     /// `None`: the owner knows.
     departure: Option<Departure>,
     stop: CancellationToken,
+    _place: Place,
 }
 
 impl Registered {
     /// A departure without a word is a broken stream.
-    pub(super) fn new(owner: Handle, number: WorkerNumber, stop: CancellationToken) -> Self {
-        Self { owner, number, departure: Some(Departure::Broken), stop }
+    pub(super) fn new(
+        owner: Handle,
+        number: WorkerNumber,
+        stop: CancellationToken,
+        place: Place,
+    ) -> Self {
+        Self { owner, number, departure: Some(Departure::Broken), stop, _place: place }
     }
 }
 

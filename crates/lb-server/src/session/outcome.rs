@@ -31,11 +31,11 @@ pub(super) fn call_end(outcome: &Outcome) -> CallEnd {
 /// Without one, all clients of one machine are one, since what is wrong with its network is wrong for all of them, and since nobody
 /// should get a second voice by a second connection. On the balancer's own machine each session is one: there the network is not
 /// what fails.
-pub(crate) fn client_key(peer: Option<&Peer>) -> ClientKey {
-    if let Some(identity) = peer.and_then(|peer| peer.identity.as_ref()) {
+pub(crate) fn client_key(peer: &Peer) -> ClientKey {
+    if let Some(identity) = &peer.identity {
         return key_of((identity.role.as_str(), &identity.name));
     }
-    let address = peer.and_then(|peer| peer.address).map(|address| address.ip().to_canonical());
+    let address = peer.address.map(|address| address.ip().to_canonical());
     match address.filter(|ip| !ip.is_loopback()) {
         Some(ip) => key_of(ip),
         None => ClientKey(fastrand::u64(..)),
@@ -77,7 +77,7 @@ mod tests {
             Arc::new(Identity { cluster, role, name, services: Vec::new() })
         });
         let address = Some(address.parse().unwrap());
-        client_key(Some(&Peer { address, local_address: None, identity }))
+        client_key(&Peer { address, local_address: None, identity })
     }
 
     #[test]

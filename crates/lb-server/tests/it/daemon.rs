@@ -301,7 +301,7 @@ async fn only_the_owner_says_that_it_lives() {
         cluster: "test".parse().unwrap(),
         policy: PolicyKind::Random,
         scope: Scope::Loopback,
-        limits: Limits { sessions: 1, watchers: 1 },
+        limits: Limits { sessions: 1, watchers: 1, ..Limits::default() },
         tls: lb_server::Tls::open(),
     };
     let server = Server::bind(settings).unwrap();

@@ -4,6 +4,7 @@
 mod admin;
 mod daemon;
 mod health;
+mod limits;
 mod picks;
 mod registration;
 mod rights;

@@ -137,7 +137,7 @@ async fn a_stopping_balancer_never_sends_an_emptied_list() {
 
 #[tokio::test]
 async fn places_are_limited_and_come_back() {
-    let limits = Limits { sessions: 1, watchers: 1 };
+    let limits = Limits { sessions: 1, watchers: 1, ..Limits::default() };
     let balancer = Balancer::start_with(PolicyKind::LeastLoad, limits).await;
     let mut events = balancer.events().await;
     let status =
@@ -145,7 +145,7 @@ async fn places_are_limited_and_come_back() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(
         status.message(),
-        "this balancer already has 1 watchers, its limit (limits.watchers)"
+        "this balancer already has 1 watchers in all, its limit (limits.watchers)"
     );
     // The other kind of watcher has places of its own.
     let mut client = LoadBalancerClient::new(balancer.channel.clone());

@@ -77,7 +77,7 @@ impl Strict {
             cluster,
             policy: PolicyKind::RoundRobin,
             scope: Scope::Loopback,
-            limits: Limits { sessions: 10, watchers: 10 },
+            limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls,
         };
         let server = Server::bind(settings).unwrap();

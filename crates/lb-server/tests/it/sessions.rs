@@ -44,7 +44,7 @@ impl Session {
         self.answer().await.unwrap()
     }
 
-    async fn answer(&mut self) -> Result<SessionResponse, Status> {
+    pub(crate) async fn answer(&mut self) -> Result<SessionResponse, Status> {
         self.answers.message().await.map(|answer| answer.expect("the session goes on"))
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Balancer {
 
 impl Balancer {
     pub(crate) async fn start(policy: PolicyKind) -> Self {
-        Self::start_with(policy, Limits { sessions: 10, watchers: 10 }).await
+        Self::start_with(policy, Limits { sessions: 10, watchers: 10, ..Limits::default() }).await
     }
 
     pub(crate) async fn start_with(policy: PolicyKind, limits: Limits) -> Self {
@@ -67,6 +67,10 @@ impl Balancer {
         AdminClient::new(self.channel.clone())
     }
 
+    pub(crate) fn registry(&self) -> RegistryClient<Channel> {
+        RegistryClient::new(self.channel.clone())
+    }
+
     pub(crate) async fn events(&self) -> Streaming<Event> {
         self.admin().watch_events(WatchEventsRequest {}).await.unwrap().into_inner()
     }
@@ -74,8 +78,8 @@ impl Balancer {
     /// Opens a registration stream without saying anything yet.
     pub(crate) async fn register(&self) -> Stream {
         let (say, said) = mpsc::channel(16);
-        let mut client = RegistryClient::new(self.channel.clone());
-        let answers = client.register(ReceiverStream::new(said)).await.unwrap().into_inner();
+        let answers =
+            self.registry().register(ReceiverStream::new(said)).await.unwrap().into_inner();
         Stream { say, answers }
     }
 

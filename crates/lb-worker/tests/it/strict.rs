@@ -63,7 +63,7 @@ impl Lab {
             cluster: cluster(),
             policy: PolicyKind::LeastLoad,
             scope: Scope::Loopback,
-            limits: Limits { sessions: 10, watchers: 10 },
+            limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls: self.tls(Role::Server, "b"),
         };
         let server = Server::bind(settings).unwrap();

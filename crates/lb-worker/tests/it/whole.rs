@@ -31,7 +31,7 @@ async fn balancer(stop: CancellationToken) -> String {
         cluster: "default".parse().unwrap(),
         policy: PolicyKind::LeastLoad,
         scope: Scope::Loopback,
-        limits: Limits { sessions: 100, watchers: 100 },
+        limits: Limits { sessions: 100, watchers: 100, ..Limits::default() },
         tls: lb_server::Tls::open(),
     };
     let server = Server::bind(settings).unwrap();
