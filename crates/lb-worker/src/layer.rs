@@ -32,7 +32,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use lb_core::token::{METADATA_KEY, TokenView};
-use lb_tls::Peer;
+use lb_tls::{Entered, Peer};
 
 pub use self::body::CountedBody;
 use self::{body::Ending, deadline::Deadline};
@@ -40,6 +40,10 @@ use crate::load::{CallEnd, Load};
 
 /// Paths of services that tell about the server and do no work.
 const PROBES: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+
+/// Health checks and reflections of one address at once. They take no slot, so they need a limit of their own; an address has a
+/// few, and watches.
+const PROBES_LIMIT: usize = 1024;
 
 /// Whether a request path belongs to health checking or reflection.
 pub fn is_probe(path: &str) -> bool {
@@ -138,9 +142,18 @@ async fn probe<S>(gate: Arc<Gate>, mut inner: S, request: Request<Body>) -> Answ
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
+    let peer = request.extensions().get::<Peer>();
+    let Some(entered) = peer.map_or(Some(Entered::default()), |peer| peer.enter(PROBES_LIMIT))
+    else {
+        if let Some(peer) = peer {
+            peer.in_vain();
+        }
+        let text = format!("this address has {PROBES_LIMIT} health checks and reflections already");
+        return Ok(response::failed(&Status::resource_exhausted(text)));
+    };
     let response = inner.call(request).await?;
     let ending = Ending::new(Deadline::none(), &gate.cut_probes);
-    Ok(response.map(|body| CountedBody::uncounted(body, ending)))
+    Ok(response.map(|body| CountedBody::uncounted(body, ending, entered)))
 }
 
 async fn serve<S>(

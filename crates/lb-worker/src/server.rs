@@ -12,7 +12,7 @@ use tonic::{service::Routes, transport::Server};
 use tracing::debug;
 
 use lb_tls::{
-    Incoming, Tls,
+    Bounds, Connections, Incoming, Tls,
     rights::{self, Guard},
 };
 
@@ -23,6 +23,20 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Calls at once on one connection. Above the most that slots and queue can be, so that a client is told that the worker
 /// is full instead of waiting unseen in its own HTTP/2 layer. What is inside is bounded by slots and queue, not by this.
 const STREAMS: u32 = 200_000;
+/// Connections from one address, besides one for each call that slots and queue have room for: proxies and simple clients have
+/// one for each call, and many may be behind one address.
+const PER_PEER: usize = 1024;
+/// Bytes of the headers of a request. Ours have a few hundred; gRPC's own default is 8 KiB.
+const HEADER_LIST: u32 = 16 << 10;
+/// Bytes that may come before they are taken, on a stream and on a connection; hyper's own values. Uploads run at the full
+/// speed of a LAN with it, and calls are bounded by slots and queue.
+const WINDOW: u32 = 1 << 20;
+/// Calls of a connection that were given up before this process saw them: a client's whole load, when it lost patience while
+/// this process stood still. More is an attack (CVE-2023-44487), and the connection is closed. How often it happens is bounded by
+/// lb-tls `frames`.
+const GIVEN_UP: usize = 1024;
+/// Calls of a connection that broke the rules of HTTP/2 (RUSTSEC-2024-0003); then it is closed.
+const BROKEN: usize = 1024;
 /// When no call is left, connections get this long to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -50,13 +64,20 @@ pub(crate) struct GrpcServer {
 impl GrpcServer {
     pub(crate) fn start(listener: TcpListener, routes: Routes, load: Load, tls: Tls) -> Self {
         let guard = Guard::new(tls.mode(), rights::AT_WORKER);
-        let incoming = Incoming::new(listener, tls);
+        let per_peer = PER_PEER + usize::from(load.slots()) + load.queue() as usize;
+        let bounds = Bounds { per_peer, ..Bounds::default() }.within_descriptors();
+        let incoming = Incoming::new(listener, tls).bounded(Connections::new(bounds));
         let layer = LoadLayer::new(load.clone());
         let stop = CancellationToken::new();
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .http2_max_header_list_size(HEADER_LIST)
+            .http2_max_pending_accept_reset_streams(Some(GIVEN_UP))
+            .http2_max_local_error_reset_streams(Some(BROKEN))
             // Outermost: who may not call is not counted.
             .layer(guard)
             .layer(layer.clone())

@@ -13,6 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};
 
+use lb_tls::Entered;
+
 use super::deadline::Deadline;
 use crate::load::{CallCount, CallEnd};
 
@@ -61,12 +63,14 @@ pub struct CountedBody {
     inner: Body,
     inside: Option<Inside>,
     ending: Option<Ending>,
+    /// Of a health check or a reflection, which is counted apart.
+    _probe: Option<Entered>,
 }
 
 /// Nothing: the body of an answer that was given before the layer.
 impl Default for CountedBody {
     fn default() -> Self {
-        Self { inner: Body::empty(), inside: None, ending: None }
+        Self { inner: Body::empty(), inside: None, ending: None, _probe: None }
     }
 }
 
@@ -79,7 +83,7 @@ impl CountedBody {
         // An error without a body has its status among the headers.
         let early_status = code(response.headers());
         response.map(|inner| {
-            let mut body = Self { inner, inside: Some(inside), ending: Some(ending) };
+            let mut body = Self { inner, inside: Some(inside), ending: Some(ending), _probe: None };
             if let Some(code) = early_status {
                 body.finish(CallEnd::of(code));
             }
@@ -87,12 +91,12 @@ impl CountedBody {
         })
     }
 
-    pub(super) fn uncounted(inner: Body, ending: Ending) -> Self {
-        Self { inner, inside: None, ending: Some(ending) }
+    pub(super) fn uncounted(inner: Body, ending: Ending, probe: Entered) -> Self {
+        Self { inner, inside: None, ending: Some(ending), _probe: Some(probe) }
     }
 
     pub(super) fn of_the_layer(inner: Body) -> Self {
-        Self { inner, inside: None, ending: None }
+        Self { inner, inside: None, ending: None, _probe: None }
     }
 
     fn finish(&mut self, end: CallEnd) {
