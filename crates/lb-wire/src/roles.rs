@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, runtime};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -17,19 +18,26 @@ use tonic::{
 
 use lb_client::Scope;
 use lb_core::policy::PolicyKind;
+use lb_runtime::logging;
 use lb_server::{Limits, Settings};
 use lb_worker::Worker;
 
 use crate::echo::{Echo, EchoServer, SERVICE};
 
 /// Nobody else is in this cluster; peers are given by address.
-const CLUSTER: &str = "wire";
+pub(crate) const CLUSTER: &str = "wire";
 /// Calls that a worker runs at once: twice its share of the largest load here.
 const SLOTS: u32 = 32;
 /// Calls that may wait in it: more than any load here has under way, so that none is refused.
 const QUEUE: u32 = 4096;
-/// Sessions and watchers of the balancer, each: above what any load here opens.
-const PLACES: usize = 1024;
+
+/// A balancer's flags.
+#[derive(Debug, Args)]
+pub(crate) struct BalancerArguments {
+    /// Write the log that the daemon writes
+    #[arg(long)]
+    log: bool,
+}
 
 /// A worker's flags.
 #[derive(Debug, Args)]
@@ -51,14 +59,16 @@ pub(crate) struct BareArguments {
 }
 
 /// Runs a balancer on as many threads as the daemon has.
-pub(crate) fn balancer() -> anyhow::Result<()> {
+pub(crate) fn balancer(arguments: &BalancerArguments) -> anyhow::Result<()> {
+    allow_files()?;
+    let _log = if arguments.log { Some(logging::init("lb-server", "info")?) } else { None };
     runtime::Runtime::new()?.block_on(async {
         let settings = Settings {
             listen: "127.0.0.1:0".into(),
             cluster: CLUSTER.parse()?,
             policy: PolicyKind::LeastLoad,
             scope: Scope::Loopback,
-            limits: Limits { sessions: PLACES, watchers: PLACES, ..Limits::default() },
+            limits: Limits::default(),
             tls: lb_server::Tls::open(),
         };
         let server = lb_server::Server::bind(settings)?;
@@ -103,15 +113,27 @@ pub(crate) fn single_threaded() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
+/// Lets this process have as many open files as the system allows it, as the units of the daemons do.
+pub(crate) fn allow_files() -> anyhow::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, all).context("cannot raise the limit of open files")
+}
+
 /// Tells whoever started this process where it listens, and ends together with them.
-fn announce(address: SocketAddr) {
+pub(crate) fn announce(address: SocketAddr) {
     let mut output = io::stdout();
     if writeln!(output, "{address}").and_then(|()| output.flush()).is_err() {
         process::exit(1);
     }
     thread::spawn(|| {
-        let mut ignored = [0; 64];
-        while io::stdin().read(&mut ignored).is_ok_and(|count| count > 0) {}
+        wait_for_end();
         process::exit(0);
     });
+}
+
+/// Waits until nobody holds the standard input any more.
+pub(crate) fn wait_for_end() {
+    let mut ignored = [0; 64];
+    while io::stdin().read(&mut ignored).is_ok_and(|count| count > 0) {}
 }

@@ -7,6 +7,7 @@
 
 mod bound;
 mod fleet;
+pub(crate) mod hostile;
 mod page;
 mod plan;
 mod process;
@@ -66,15 +67,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         [] => &[Part::Picks, Part::Proxies],
         only => only,
     };
-    tools::run(cargo(&["build", "--release", "--locked", "--package", "lb-wire"]))?;
-    let folder = root().join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = build()?;
     let report = measure(options, parts)?;
     let text = serde_json::to_string_pretty(&report)? + "\n";
     let path = if options.save { root().join(COMMITTED) } else { folder.join("wire.json") };
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     if options.save {
-        page::fill(&report)?;
+        page::fill(page::WIRE, &page::render(&report))?;
     }
     tools::print(&page::render(&report))?;
     say(&format!("written to {}", path.display()));
@@ -110,12 +109,21 @@ fn measure(options: &Options, parts: &[Part]) -> anyhow::Result<Report> {
     })
 }
 
+/// Builds the program that plays all roles, and makes the folder for results.
+fn build() -> anyhow::Result<PathBuf> {
+    tools::run(cargo(&["build", "--release", "--locked", "--package", "lb-wire"]))?;
+    let folder = root().join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
 /// The committed tables must be those of the committed result.
 ///
 /// # Errors
 /// When they differ.
 pub(crate) fn check_page() -> anyhow::Result<()> {
-    page::check()
+    page::check(page::WIRE, COMMITTED, "cargo xtask bench --save", page::render)?;
+    hostile::check_page()
 }
 
 /// Where the program is that plays all roles.

@@ -32,6 +32,8 @@ enum Chore {
     },
     /// What a pick and a whole call cost on the wire, and what proxies in their place would
     Bench(bench::Options),
+    /// What honest clients feel of an attack, and what is left of it
+    Hostile(bench::hostile::Options),
     /// Check licences, sources and known defects of all dependencies
     Deny,
     /// Mutated input for everything that reads what comes from outside
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { tiers } => test::run(&tiers),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Hostile(options) => bench::hostile::run(&options),
         Chore::Deny => deny::run(),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Man { folder } => package::man(&folder),

@@ -3,26 +3,39 @@
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use anyhow::{Context as _, ensure};
+use serde::de::DeserializeOwned;
 
 use super::{
-    COMMITTED,
     bound::ratios,
     result::{Group, Judgement, Measured, Report, Series, median},
 };
 use crate::tools::root;
 
 const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- wire: made by `cargo xtask bench --save`, not by hand -->\n";
-const END: &str = "<!-- wire: end -->\n";
+
+/// A section that is made: the lines that it stands between.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Section {
+    begin: &'static str,
+    end: &'static str,
+}
+
+pub(super) const WIRE: Section = Section {
+    begin: "<!-- wire: made by `cargo xtask bench --save`, not by hand -->\n",
+    end: "<!-- wire: end -->\n",
+};
+pub(super) const HOSTILE: Section = Section {
+    begin: "<!-- hostile: made by `cargo xtask hostile --save`, not by hand -->\n",
+    end: "<!-- hostile: end -->\n",
+};
 
 /// Puts the tables into the page.
 ///
 /// # Errors
 /// When the page has no place for them.
-pub(super) fn fill(report: &Report) -> anyhow::Result<()> {
-    let path = root().join(PAGE);
-    let (before, _, after) = parts()?;
-    fs::write(&path, before + BEGIN + &render(report) + END + &after)
+pub(super) fn fill(section: Section, tables: &str) -> anyhow::Result<()> {
+    let (before, _, after) = section.parts()?;
+    fs::write(root().join(PAGE), before + section.begin + tables + section.end + &after)
         .with_context(|| format!("cannot write {PAGE}"))
 }
 
@@ -30,32 +43,39 @@ pub(super) fn fill(report: &Report) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it does not.
-pub(super) fn check() -> anyhow::Result<()> {
-    let path = root().join(COMMITTED);
+pub(super) fn check<R: DeserializeOwned>(
+    section: Section,
+    committed: &str,
+    chore: &str,
+    render: impl Fn(&R) -> String,
+) -> anyhow::Result<()> {
+    let path = root().join(committed);
     if !path.exists() {
         return Ok(());
     }
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {COMMITTED}"))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {committed}"))?;
     let report =
-        serde_json::from_str(&text).with_context(|| format!("{COMMITTED} is no result"))?;
-    let (_, section, _) = parts()?;
+        serde_json::from_str(&text).with_context(|| format!("{committed} is no result"))?;
+    let (_, found, _) = section.parts()?;
     ensure!(
-        section == render(&report),
-        "the section of {PAGE} on the wire is not what {COMMITTED} says: \
-         run `cargo xtask bench --save`"
+        found == render(&report),
+        "a section of {PAGE} is not what {committed} says: run `{chore}`"
     );
     Ok(())
 }
 
-/// The page before, in and after the section.
-fn parts() -> anyhow::Result<(String, String, String)> {
-    let page =
-        fs::read_to_string(root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
-    let (before, rest) =
-        page.split_once(BEGIN).with_context(|| format!("{PAGE} lacks the line {BEGIN}"))?;
-    let (section, after) =
-        rest.split_once(END).with_context(|| format!("{PAGE} lacks the line {END}"))?;
-    Ok((before.to_owned(), section.to_owned(), after.to_owned()))
+impl Section {
+    /// The page before, in and after the section.
+    fn parts(self) -> anyhow::Result<(String, String, String)> {
+        let Self { begin, end } = self;
+        let page =
+            fs::read_to_string(root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+        let (before, rest) =
+            page.split_once(begin).with_context(|| format!("{PAGE} lacks the line {begin}"))?;
+        let (section, after) =
+            rest.split_once(end).with_context(|| format!("{PAGE} lacks the line {end}"))?;
+        Ok((before.to_owned(), section.to_owned(), after.to_owned()))
+    }
 }
 
 /// All tables.

@@ -30,8 +30,25 @@ impl Process {
     /// # Errors
     /// When it cannot be started, or names no address.
     pub(super) fn ours(program: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start(program, arguments, Stdio::inherit())
+    }
+
+    /// The same with its log in a file.
+    ///
+    /// # Errors
+    /// As [`Process::ours`], and when the file cannot be written.
+    pub(super) fn ours_with_log(
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        Self::start(program, arguments, file.into())
+    }
+
+    fn start(program: &Path, arguments: &[&str], log: Stdio) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {} {arguments:?}", program.display()))?;

@@ -1,0 +1,54 @@
+//! The table in docs/performance.md.
+
+use std::fmt::Write as _;
+
+use super::{Report, Round, Series};
+use crate::bench::result::median;
+
+/// Least share of their throughput that honest clients keep.
+const LEAST: f64 = 0.9;
+
+/// The section, from its first to its last line.
+pub(super) fn render(report: &Report) -> String {
+    let environment = &report.environment;
+    let mut text = format!(
+        "\n{}, {} cores; commit {}, {}. {} connections from 8 addresses, {} rounds, {} s of picks each time; medians. The balancer had {} MB \
+         before the first attack and {} MB after the last.\n\n\
+         | attack | picks against none | against attackers elsewhere | failed picks | memory | open files | gone after | connections made, ended by the balancer | |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+        environment.machine,
+        environment.cores,
+        environment.commit,
+        environment.date,
+        report.connections,
+        report.rounds,
+        report.seconds,
+        report.resident_kib_before / 1024,
+        report.resident_kib_after / 1024,
+    );
+    for series in &report.kinds {
+        row(&mut text, series).expect("a string takes everything");
+    }
+    text + "\n"
+}
+
+fn row(text: &mut String, Series { kind, rounds }: &Series) -> std::fmt::Result {
+    let of = |number: fn(&Round) -> f64| median(rounds.iter().map(number));
+    let (alone, beside) =
+        (of(|round| round.under / round.alone), of(|round| round.under / round.beside));
+    let failed: u64 = rounds.iter().map(|round| round.failed).sum();
+    let memory = rounds.iter().map(|round| round.resident_kib).max().unwrap_or(0) / 1024;
+    let files = rounds.iter().map(|round| round.files).max().unwrap_or(0);
+    let gone: Option<Vec<f64>> = rounds.iter().map(|round| round.gone_after_s).collect();
+    let gone = gone.map_or("**never**".to_owned(), |times| {
+        format!("{:.1} s", times.into_iter().fold(0.0, f64::max))
+    });
+    let opened = of(|round| round.attackers.opened as f64);
+    let ended = of(|round| round.attackers.ended as f64);
+    let reached = alone.max(beside) >= LEAST && failed == 0;
+    let reached = if reached { "reached" } else { "**missed**" };
+    writeln!(
+        text,
+        "| {kind} | {alone:.2} | {beside:.2} | {failed} | {memory} MB | {files} | {gone} | {opened:.0}, {ended:.0} | {reached} |"
+    )
+}
