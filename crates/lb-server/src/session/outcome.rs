@@ -76,8 +76,9 @@ mod tests {
             let (cluster, name) = ("lab".parse().unwrap(), name.parse().unwrap());
             Arc::new(Identity { cluster, role, name, services: Vec::new() })
         });
-        let address = Some(address.parse().unwrap());
-        client_key(&Peer { address, local_address: None, identity })
+        let mut peer = Peer::default();
+        (peer.address, peer.identity) = (Some(address.parse().unwrap()), identity);
+        client_key(&peer)
     }
 
     #[test]
