@@ -97,6 +97,11 @@ name!(
     "1 to 32 characters of a-z, 0-9 and '-', no '-' at either end"
 );
 name!(
+    /// The identity of a host that runs workers for a scaler.
+    HostId, "host id", |text| is_label(text, LABEL_LIMIT),
+    "1 to 63 characters of a-z, 0-9 and '-', no '-' at either end"
+);
+name!(
     /// The name that lets two clusters share one network.
     ClusterName, "cluster name", |text| is_label(text, LABEL_LIMIT),
     "1 to 63 characters of a-z, 0-9 and '-', no '-' at either end"

@@ -17,6 +17,7 @@ pub mod id;
 pub mod load;
 pub mod policy;
 pub mod registry;
+pub mod scale;
 pub mod session;
 pub mod snapshot;
 pub mod time;

@@ -1,0 +1,91 @@
+//! How many instances there should be.
+//!
+//! `desired = ceil(n · metric / target)`, where the metric is calls per slot, running and queued, over all workers of the service, and a
+//! metric within the tolerance of its target changes nothing. Up is decided on the latest average, down on the highest of a long time.
+//!
+//! Source: the algorithm of Kubernetes' Horizontal Pod Autoscaler, with its tolerance, its stabilization window of 300 s for
+//! scaling down, and its default policy for scaling up (twice as many or four more, whatever is more, in 15 s).
+
+use super::{
+    demand::Demand,
+    reason::{Held, Reason, Seen},
+    settings::Settings,
+};
+use std::time::Duration;
+
+/// What there is, as far as it matters for how many there should be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Current {
+    /// Instances that are wanted already, running or not.
+    pub(super) wanted: u32,
+    /// Of those, instances that have a host.
+    pub(super) placed: u32,
+    /// Workers of the service that no scaler has started.
+    pub(super) unmanaged: u32,
+    pub(super) demand: Demand,
+}
+
+impl Current {
+    /// Workers that `outstanding` calls need, in all.
+    fn needs(&self, outstanding: f64, settings: &Settings) -> f64 {
+        let Demand { workers, slots, .. } = self.demand;
+        outstanding * f64::from(workers) / (f64::from(slots) * settings.target)
+    }
+
+    /// Instances that `outstanding` calls need beside the workers that no scaler has started; `None` within the tolerance.
+    fn desired(&self, outstanding: f64, settings: &Settings) -> Option<u32> {
+        let needs = self.needs(outstanding, settings);
+        let planned = f64::from(self.wanted) + f64::from(self.unmanaged);
+        let is_off = (needs - planned).abs() > settings.tolerance * planned;
+        is_off.then(|| whole(needs).saturating_sub(self.unmanaged))
+    }
+
+    pub(super) fn seen(&self, outstanding: f64, over: Duration, settings: &Settings) -> Seen {
+        let per_slot = outstanding / f64::from(self.demand.slots);
+        Seen { per_slot, target: settings.target, over }
+    }
+
+    /// More instances, if `outstanding` calls need them.
+    pub(super) fn up(
+        &self,
+        outstanding: f64,
+        over: Duration,
+        saturated: bool,
+        settings: &Settings,
+    ) -> Option<(u32, Reason)> {
+        let desired = self.desired(outstanding, settings)?;
+        let share = whole(f64::from(self.placed) * settings.step_share);
+        let most = self.placed.saturating_add(share.max(settings.step_count));
+        let seen = self.seen(outstanding, over, settings);
+        let reason = Reason::MoreDemand { seen, saturated, limited: most < desired };
+        let next = desired.min(most);
+        (next > self.wanted).then_some((next, reason))
+    }
+
+    /// Fewer instances, if `highest` calls need no more.
+    pub(super) fn down(&self, highest: f64, settings: &Settings) -> Option<(u32, Reason)> {
+        let desired = self.desired(highest, settings)?;
+        let seen = self.seen(highest, settings.stabilization, settings);
+        (desired < self.wanted).then_some((desired, Reason::LessDemand { seen }))
+    }
+
+    /// Why nothing is to be changed with so many calls.
+    pub(super) fn held(&self, outstanding: f64, over: Duration, settings: &Settings) -> Held {
+        let seen = self.seen(outstanding, over, settings);
+        match self.desired(outstanding, settings) {
+            Some(desired) if desired < self.wanted => Held::Stabilizing(seen),
+            Some(desired) if desired > self.wanted => Held::AtLimit(seen),
+            _ => Held::OnTarget(seen),
+        }
+    }
+}
+
+/// The next whole number; what is only above one by rounding is that one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 on, and what is too large becomes the largest"
+)]
+fn whole(number: f64) -> u32 {
+    (number - 1e-9).ceil() as u32
+}

@@ -1,0 +1,142 @@
+//! What is asked of the fleet: now, on average since the last judgement, and at most in the time before.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{
+    registry::{Standing, WorkerStatus},
+    time::Timestamp,
+};
+
+/// Longest time between two observations that is bridged; over a longer one nothing is known. Several ticks of whoever observes, and
+/// several heartbeats of workers.
+pub const OBSERVATION_GAP: Duration = Duration::from_secs(5);
+
+/// What all workers of a service have to do at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Calls running, queued, and on their way.
+    pub outstanding: u32,
+    /// Workers in rotation, whoever started them.
+    pub workers: u32,
+    /// Their slots.
+    pub slots: u32,
+}
+
+impl Demand {
+    /// The demand on those workers that are in rotation. `None`: nobody is, or one of them is silent, so that nobody knows.
+    pub fn of(workers: impl IntoIterator<Item = WorkerStatus>) -> Option<Self> {
+        let mut demand = Self { outstanding: 0, workers: 0, slots: 0 };
+        for worker in workers {
+            match worker.standing {
+                Standing::Waiting | Standing::Draining | Standing::Ejected => continue,
+                Standing::Stale => return None,
+                Standing::Serving | Standing::Spared | Standing::Trial => {}
+            }
+            demand.outstanding = demand.outstanding.saturating_add(worker.estimate);
+            demand.workers += 1;
+            demand.slots = demand.slots.saturating_add(worker.slots.into());
+        }
+        (demand.workers > 0 && demand.slots > 0).then_some(demand)
+    }
+
+    /// As many calls as slots, or more: on average none is free.
+    pub fn is_saturated(&self) -> bool {
+        self.outstanding >= self.slots
+    }
+}
+
+/// An average that is made over time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    seconds: f64,
+    call_seconds: f64,
+}
+
+impl Mean {
+    fn add(&mut self, outstanding: u32, lasted: Duration) {
+        self.seconds += lasted.as_secs_f64();
+        self.call_seconds += f64::from(outstanding) * lasted.as_secs_f64();
+    }
+
+    fn value(&self) -> Option<f64> {
+        (self.seconds > 0.0).then(|| self.call_seconds / self.seconds)
+    }
+}
+
+/// Observations, averaged.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gauge {
+    latest: Option<(Timestamp, Demand)>,
+    /// Since then there was no gap.
+    known_since: Option<Timestamp>,
+    /// Since the last judgement.
+    current: Mean,
+    /// While no slot is free: since when, and the average since then.
+    saturated: Option<(Timestamp, Mean)>,
+    /// Averages between judgements, with their ends.
+    past: VecDeque<(Timestamp, f64)>,
+}
+
+impl Gauge {
+    pub(super) fn observe(&mut self, now: Timestamp, demand: Option<Demand>) {
+        self.pass(now);
+        let demand = demand.filter(|demand| demand.slots > 0 && demand.workers > 0);
+        self.latest = demand.map(|demand| (now, demand));
+        match demand {
+            None => (self.known_since, self.saturated) = (None, None),
+            Some(demand) => {
+                self.known_since = self.known_since.or(Some(now));
+                let saturated = self.saturated.unwrap_or((now, Mean::default()));
+                self.saturated = demand.is_saturated().then_some(saturated);
+            }
+        }
+    }
+
+    /// Counts the latest observation until now.
+    fn pass(&mut self, now: Timestamp) {
+        let Some((since, demand)) = self.latest else { return };
+        let lasted = now.since(since);
+        if lasted > OBSERVATION_GAP {
+            (self.latest, self.known_since, self.saturated) = (None, None, None);
+            return;
+        }
+        self.current.add(demand.outstanding, lasted);
+        if let Some((_, mean)) = &mut self.saturated {
+            mean.add(demand.outstanding, lasted);
+        }
+        self.latest = Some((now, demand));
+    }
+
+    /// The latest observation, unless it is too old.
+    pub(super) fn latest(&self) -> Option<Demand> {
+        self.latest.map(|(_, demand)| demand)
+    }
+
+    /// Calls outstanding on average since no slot is free, and for how long that is so, if it is for `least` now.
+    pub(super) fn saturated(&mut self, now: Timestamp, least: Duration) -> Option<(f64, Duration)> {
+        self.pass(now);
+        let (since, mean) = self.saturated?;
+        let lasts = now.since(since);
+        if lasts >= least { Some((mean.value()?, lasts)) } else { None }
+    }
+
+    /// Ends an average, begins the next, and forgets what is older than `keep`. `None`: nothing was observed.
+    pub(super) fn judge(&mut self, now: Timestamp, keep: Duration) -> Option<f64> {
+        self.pass(now);
+        let mean = std::mem::take(&mut self.current).value();
+        if let Some(mean) = mean {
+            self.past.push_back((now, mean));
+        }
+        while self.past.front().is_some_and(|(end, _)| now.since(*end) >= keep) {
+            self.past.pop_front();
+        }
+        mean
+    }
+
+    /// The highest average of the last `span`. `None` if anything of it is not known.
+    pub(super) fn highest(&self, now: Timestamp, span: Duration) -> Option<f64> {
+        let known = self.known_since.is_some_and(|since| now.since(since) >= span);
+        let highest = self.past.iter().map(|(_, mean)| *mean).reduce(f64::max);
+        if known { highest } else { None }
+    }
+}

@@ -1,0 +1,303 @@
+//! What is wanted on which host, and how it follows what hosts say.
+//!
+//! The plan is the truth of its own making: an instance that is wanted stays wanted, whatever it does, until it is taken away, has
+//! failed, or its host is gone. What a host runs is looked at only when it is new here or has obeyed somebody else.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    host::{Host, InstanceState},
+    plan::{Action, Change},
+    reason::{Reason, Why},
+};
+use crate::{id::HostId, time::Timestamp};
+
+/// A host whose scaler is gone is given this time to come back: a scaler that is restarted disturbs no worker. Hosts are noticed to
+/// be gone within two seconds and an instance starts within three, so the loss is made good in less than ten.
+pub const HOST_GRACE: Duration = Duration::from_secs(2);
+
+/// An instance that has failed is not tried again for this time.
+pub const FAILED_PAUSE: Duration = Duration::from_secs(600);
+
+/// What is wanted, by host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Fleet {
+    seats: BTreeMap<HostId, Seat>,
+}
+
+/// What is wanted on a host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Seat {
+    pub(super) wanted: BTreeMap<u32, Why>,
+    /// Since when its scaler is gone.
+    gone_since: Option<Timestamp>,
+    /// Numbers that have failed, and until when they are not tried again.
+    failed: BTreeMap<u32, Timestamp>,
+    /// Why instances were taken away, in this round.
+    stopped: BTreeMap<u32, Why>,
+}
+
+/// Hosts that are there, by id: whatever order they come in, the plan is the same.
+pub(super) type Hosts<'a> = BTreeMap<&'a HostId, &'a Host>;
+
+/// Who is started next: the least.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a> {
+    has_its_min: bool,
+    has_failures: bool,
+    has_no_cpu: bool,
+    /// How full the host would be, in thousandths.
+    fill: u64,
+    count: usize,
+    host: &'a HostId,
+}
+
+/// Who is taken away next: the least.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Victim<'a> {
+    is_ready: bool,
+    /// Those whose work is not known come last.
+    outstanding: u32,
+    fill: Reverse<u64>,
+    number: Reverse<u32>,
+    host: Reverse<&'a HostId>,
+}
+
+impl Fleet {
+    /// Instances that are wanted, also on hosts that are given time to come back.
+    pub(super) fn count(&self) -> u32 {
+        let counts = self.seats.values().map(|seat| seat.wanted.len());
+        u32::try_from(counts.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn seats(&self) -> impl Iterator<Item = (&HostId, &Seat)> {
+        self.seats.iter()
+    }
+
+    pub(super) fn seat_of(&self, host: &HostId) -> Option<&Seat> {
+        self.seats.get(host)
+    }
+
+    pub(super) fn begin_round(&mut self) {
+        self.seats.values_mut().for_each(|seat| seat.stopped.clear());
+    }
+
+    /// Takes in which hosts are there. With `taken_over`, what they run is what is wanted.
+    pub(super) fn see(
+        &mut self,
+        hosts: &Hosts<'_>,
+        taken_over: bool,
+        now: Timestamp,
+    ) -> Vec<Reason> {
+        let mut news = self.miss(hosts, now);
+        for (&id, host) in hosts {
+            let is_new = !self.seats.contains_key(id);
+            let seat = self.seats.entry(id.clone()).or_default();
+            seat.gone_since = None;
+            if is_new || taken_over {
+                seat.adopt(host, if is_new { &Why::Found } else { &Why::TakenOver });
+                let instances = u32::try_from(seat.wanted.len()).unwrap_or(u32::MAX);
+                if is_new && instances > 0 {
+                    news.push(Reason::HostFound { host: id.clone(), instances });
+                }
+            }
+        }
+        news
+    }
+
+    /// Drops hosts that are gone for good.
+    fn miss(&mut self, hosts: &Hosts<'_>, now: Timestamp) -> Vec<Reason> {
+        let mut lost: Option<(HostId, u32)> = None;
+        self.seats.retain(|id, seat| {
+            if hosts.contains_key(id) {
+                return true;
+            }
+            let stays = now.since(*seat.gone_since.get_or_insert(now)) < HOST_GRACE;
+            let instances = u32::try_from(seat.wanted.len()).unwrap_or(u32::MAX);
+            if !stays && instances > 0 {
+                lost.get_or_insert_with(|| (id.clone(), 0)).1 += instances;
+            }
+            stays
+        });
+        lost.map(|(host, instances)| Reason::HostLost { host, instances }).into_iter().collect()
+    }
+
+    /// What has failed is not wanted any more, and not tried again soon.
+    pub(super) fn drop_failed(&mut self, hosts: &Hosts<'_>, now: Timestamp) -> Vec<Reason> {
+        let mut news = Vec::new();
+        for (&id, host) in hosts {
+            let Some(seat) = self.seats.get_mut(id) else { continue };
+            seat.failed.retain(|_, until| *until > now);
+            for instance in &host.instances {
+                let InstanceState::Failed { reason } = &instance.state else { continue };
+                let number = instance.number;
+                seat.failed.insert(number, now + FAILED_PAUSE);
+                if seat.take_away(number, Why::Failed(reason.clone())) {
+                    let reason = reason.clone();
+                    news.push(Reason::Failed { host: id.clone(), number, reason });
+                }
+            }
+        }
+        news
+    }
+
+    /// Takes away what hosts may not run.
+    pub(super) fn trim(&mut self, hosts: &Hosts<'_>) {
+        for (&id, host) in hosts {
+            while self.seats[id].wanted.len() > host.bounds.max() as usize {
+                let victim = self.victims(host, id).min().expect("it has some");
+                let number = victim.number.0;
+                self.seat(id).take_away(number, Why::HostMax);
+            }
+        }
+    }
+
+    /// Brings hosts to their least number, up to `most` instances in all.
+    pub(super) fn fill_up_to_mins(&mut self, hosts: &Hosts<'_>, most: u32) {
+        for (&id, host) in hosts {
+            while self.seats[id].wanted.len() < host.bounds.min() as usize && self.count() < most {
+                let Some(number) = self.seats[id].place_number(host) else { break };
+                self.seat(id).wanted.insert(number, Why::HostMin);
+            }
+        }
+    }
+
+    /// Takes away until `count` are left. With `mins`, hosts keep their least number. What is on hosts that are gone cannot be
+    /// taken away.
+    pub(super) fn shrink(&mut self, hosts: &Hosts<'_>, count: u32, mins: bool) {
+        for _ in count..self.count() {
+            let above_min = |(id, host): &(&&HostId, &&Host)| {
+                !mins || self.seats[**id].wanted.len() > host.bounds.min() as usize
+            };
+            let candidates = hosts.iter().filter(above_min);
+            let victim = candidates.flat_map(|(&id, host)| self.victims(host, id)).min();
+            let Some(victim) = victim else { return };
+            let why = match (victim.is_ready, victim.outstanding) {
+                (false, _) => Why::NotReady,
+                (true, u32::MAX) => Why::UnknownWork,
+                (true, outstanding) => Why::LeastWork { outstanding },
+            };
+            let (host, number) = (victim.host.0.clone(), victim.number.0);
+            self.seat(&host).take_away(number, why);
+        }
+    }
+
+    /// Adds until there are `count`, or no host has room.
+    pub(super) fn grow(&mut self, hosts: &Hosts<'_>, count: u32) {
+        for _ in self.count()..count {
+            let places = hosts.iter().filter_map(|(&id, host)| self.seats[id].place(host, id));
+            let Some((place, number)) = places.min() else { return };
+            let why = if place.has_its_min { Why::MostRoom } else { Why::HostMin };
+            let host = place.host.clone();
+            self.seat(&host).wanted.insert(number, why);
+        }
+    }
+
+    fn seat(&mut self, host: &HostId) -> &mut Seat {
+        self.seats.get_mut(host).expect("each host that is there has a seat")
+    }
+
+    fn victims<'a>(&'a self, host: &'a Host, id: &'a HostId) -> impl Iterator<Item = Victim<'a>> {
+        let seat = &self.seats[id];
+        let fill = Reverse(seat.fill(host, 0));
+        seat.wanted.keys().map(move |&number| {
+            let instance = host.instance(number);
+            let is_ready =
+                instance.is_some_and(|instance| instance.state == InstanceState::Registered);
+            let outstanding =
+                instance.map_or(0, |instance| instance.outstanding.unwrap_or(u32::MAX));
+            Victim { is_ready, outstanding, fill, number: Reverse(number), host: Reverse(id) }
+        })
+    }
+}
+
+impl Seat {
+    /// What changed since `before`: the stops, then the starts.
+    pub(super) fn changes(&self, before: Option<&Self>) -> Vec<Change> {
+        let had = |number: &u32| before.is_some_and(|before| before.wanted.contains_key(number));
+        let ended = before.into_iter().flat_map(|before| &before.wanted);
+        let stops =
+            ended.filter(|(number, _)| !self.wanted.contains_key(number)).map(|(&number, _)| {
+                let why = self.stopped.get(&number).cloned().unwrap_or(Why::TakenOver);
+                Change { number, action: Action::Stop, why }
+            });
+        let begun = self.wanted.iter().filter(|(number, _)| !had(number));
+        let starts =
+            begun.map(|(&number, why)| Change { number, action: Action::Start, why: why.clone() });
+        stops.chain(starts).collect()
+    }
+
+    fn adopt(&mut self, host: &Host, why: &Why) {
+        let staying = host.instances.iter().filter(|instance| instance.state.is_staying());
+        let found = staying.map(|instance| {
+            let before = self.wanted.get(&instance.number);
+            (instance.number, before.unwrap_or(why).clone())
+        });
+        self.wanted = found.collect();
+    }
+
+    fn take_away(&mut self, number: u32, why: Why) -> bool {
+        let was_wanted = self.wanted.remove(&number).is_some();
+        if was_wanted {
+            self.stopped.insert(number, why);
+        }
+        was_wanted
+    }
+
+    /// Numbers that are wanted, still there, or not to be tried now.
+    fn taken(&self, host: &Host) -> BTreeSet<u32> {
+        let there = host.instances.iter().map(|instance| instance.number);
+        self.wanted.keys().chain(self.failed.keys()).copied().chain(there).collect()
+    }
+
+    /// How many more instances fit by memory, and by CPU.
+    fn fits(&self, host: &Host) -> (u64, u64) {
+        // What has not registered yet has not taken its memory yet, or not all of it.
+        let starting = |number: &&u32| {
+            let instance = host.instance(**number);
+            instance.is_none_or(|instance| instance.state == InstanceState::Starting)
+        };
+        let starting = self.wanted.keys().filter(starting).count() as u64;
+        let fit = |free: u64, needs: u64| match needs {
+            0 => u64::MAX,
+            needs => (free / needs).saturating_sub(starting),
+        };
+        let cpu = fit(host.free_millicores.into(), host.needs.millicores.into());
+        (fit(host.free_memory, host.needs.memory), cpu)
+    }
+
+    /// The number that a further instance would have, if the host may and can run one.
+    fn place_number(&self, host: &Host) -> Option<u32> {
+        let taken = self.taken(host);
+        let has_room = taken.len() < host.bounds.max() as usize && self.fits(host).0 > 0;
+        // As many numbers as are taken, and one more: one of them is free.
+        let mut numbers = 1..=u32::try_from(taken.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if has_room { numbers.find(|number| !taken.contains(number)) } else { None }
+    }
+
+    /// How full the host is with `more` instances, in thousandths of what it could run.
+    fn fill(&self, host: &Host, more: u64) -> u64 {
+        let count = self.wanted.len() as u64;
+        let (memory, cpu) = self.fits(host);
+        let most = u64::from(host.bounds.max());
+        let room = memory.min(cpu).min(most.saturating_sub(count));
+        (count + more) * 1_000 / (count + room).max(1)
+    }
+
+    fn place<'a>(&self, host: &Host, id: &'a HostId) -> Option<(Place<'a>, u32)> {
+        let number = self.place_number(host)?;
+        let place = Place {
+            has_its_min: self.wanted.len() >= host.bounds.min() as usize,
+            has_failures: !self.failed.is_empty(),
+            has_no_cpu: self.fits(host).1 == 0,
+            fill: self.fill(host, 1),
+            count: self.wanted.len(),
+            host: id,
+        };
+        Some((place, number))
+    }
+}
