@@ -32,7 +32,7 @@ pub use demand::{Demand, OBSERVATION_GAP};
 pub use fleet::{FAILED_PAUSE, HOST_GRACE};
 pub use host::{Host, Instance, InstanceState, Needs, Obeyed};
 pub use plan::{Action, Change, Generation, HostPlan, Manual, Mode, Plan, Wanted};
-pub use reason::{Held, Reason, Seen, Why};
+pub use reason::{Held, Limit, Reason, Seen, Why};
 pub use schedule::{TimeError, TimeOfDay, Window};
 pub use settings::{
     Bounds, BoundsError, INSTANCE_LIMIT, RawSettings, Settings, SettingsError, WINDOW_LIMIT,
@@ -63,6 +63,14 @@ pub struct Planner {
     latest: Option<Plan>,
 }
 
+/// A time over which the demand was averaged.
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    /// Calls outstanding; `None`: nobody knew.
+    mean: Option<f64>,
+    over: Duration,
+}
+
 /// What an operator sees of a planner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
@@ -81,7 +89,7 @@ pub struct Status {
 impl Planner {
     /// A planner that begins at `now`, and settles first ([`RawSettings::settle`]).
     pub fn new(settings: Settings, now: Timestamp) -> Self {
-        let begins = now + settings.settle;
+        let next_judgement = now + settings.settle.max(settings.sync);
         Self {
             settings,
             started: now,
@@ -89,7 +97,7 @@ impl Planner {
             fleet: Fleet::default(),
             desired: None,
             generation: Generation::default(),
-            next_judgement: begins,
+            next_judgement,
             judged_at: now,
             not_down_before: now,
             held: Held::Settling,
@@ -139,39 +147,52 @@ impl Planner {
     ) -> Option<Plan> {
         let hosts: Hosts<'_> = hosts.iter().map(|host| (&host.id, host)).collect();
         let taken_over = self.is_outranked(&hosts);
-        let before = self.fleet.clone();
-        self.fleet.begin_round();
         let mut news = self.fleet.see(&hosts, taken_over, now);
         if now.since(self.started) < self.settings.settle {
             return None;
         }
+        let before = self.fleet.clone();
         let found = self.fleet.count();
-        let was = self.desired.unwrap_or(found).max(found);
-        let mut reason = None;
-        if self.desired.is_none() {
-            reason = Some(Reason::Begun { found });
-        }
-        let mut desired = was;
-        if manual.mode == Mode::Paused {
-            self.held = Held::Paused;
-        } else {
-            news.extend(self.fleet.drop_failed(&hosts, now));
-            let decided = self.decide(now, time, &hosts, manual.mode, was);
-            if let Some((next, why)) = decided {
-                desired = next;
-                reason = Some(why);
-            }
-            desired = self.fit(&hosts, desired, manual.mode, time);
-        }
-        if desired != was {
-            self.not_down_before = self.not_down_before.max(now + self.settings.cooldown);
-            self.held = Held::Changed;
-        }
-        self.desired = Some(desired);
+        let was = match self.desired {
+            Some(desired) if !taken_over => desired.max(found),
+            _ => found,
+        };
         if taken_over {
             news.push(Reason::TakenOver);
         }
-        let reason = reason.or_else(|| self.manual_reason(manual)).or(news.into_iter().next());
+        let (bounds, window) = self.settings.bounds(time);
+        let period = self.end_period(now);
+        let decided = match manual.mode {
+            Mode::Paused => {
+                self.held = Held::Paused;
+                None
+            }
+            Mode::Set(count) => {
+                self.held = Held::ByHand;
+                let max = self.settings.max;
+                Some((count.min(max), Reason::ByHand { count, max }))
+            }
+            Mode::Auto if was > bounds.max() => {
+                Some((bounds.max(), Reason::Max { max: bounds.max(), window }))
+            }
+            Mode::Auto if was < bounds.min() => {
+                Some((bounds.min(), Reason::Min { min: bounds.min(), window }))
+            }
+            Mode::Auto => self.judge(now, period, &hosts, was, bounds),
+        };
+        let mut desired = decided.as_ref().map_or(was, |(count, _)| *count);
+        if manual.mode != Mode::Paused {
+            news.extend(self.fleet.drop_failed(&hosts, now));
+            desired = self.fit(&hosts, desired, manual.mode, bounds);
+        }
+        if self.desired.is_some_and(|before| before != desired) {
+            self.not_down_before = self.not_down_before.max(now + self.settings.cooldown);
+            self.held = Held::Changed;
+        }
+        let begun = self.desired.is_none().then_some(Reason::Begun { found });
+        self.desired = Some(desired);
+        let reason = decided.filter(|(count, _)| *count != was).map(|(_, reason)| reason);
+        let reason = reason.or_else(|| self.by_hand(manual)).or(begun).or(news.into_iter().next());
         self.publish(&before, desired, manual, reason.unwrap_or(Reason::Room), taken_over)
     }
 
@@ -187,116 +208,104 @@ impl Planner {
         outranked
     }
 
-    fn manual_reason(&self, manual: Manual) -> Option<Reason> {
+    /// What a setting by hand has changed, if it is new.
+    fn by_hand(&self, manual: Manual) -> Option<Reason> {
         let before = self.latest.as_ref().map(|plan| plan.manual.mode);
-        match (before, manual.mode) {
-            (before, Mode::Paused) if before != Some(Mode::Paused) => Some(Reason::Paused),
-            (Some(before), Mode::Auto) if before != Mode::Auto => Some(Reason::Resumed),
-            _ => None,
+        if before == Some(manual.mode) {
+            return None;
+        }
+        match manual.mode {
+            Mode::Paused => Some(Reason::Paused),
+            Mode::Set(count) => Some(Reason::ByHand { count, max: self.settings.max }),
+            Mode::Auto => before.map(|_| Reason::Resumed),
         }
     }
 
-    /// How many there should be instead of `was`, if it is not that.
-    fn decide(
-        &mut self,
-        now: Timestamp,
-        time: TimeOfDay,
-        hosts: &Hosts<'_>,
-        mode: Mode,
-        was: u32,
-    ) -> Option<(u32, Reason)> {
-        if let Mode::Set(count) = mode {
-            self.held = Held::ByHand;
-            let count = count.min(self.settings.max);
-            return (count != was).then_some((count, Reason::ByHand { count }));
-        }
-        let judged = self.judge(now, hosts, was);
-        let next = judged.as_ref().map_or(was, |(next, _)| *next);
-        let (bounds, window) = self.settings.bounds(time);
-        if next > bounds.max() {
-            return Some((bounds.max(), Reason::Max { max: bounds.max(), window }))
-                .filter(|(next, _)| *next != was);
-        }
-        if next < bounds.min() {
-            return Some((bounds.min(), Reason::Min { min: bounds.min(), window }))
-                .filter(|(next, _)| *next != was);
-        }
-        judged
-    }
-
-    /// How many the demand wants, when it is time to ask.
-    fn judge(&mut self, now: Timestamp, hosts: &Hosts<'_>, was: u32) -> Option<(u32, Reason)> {
-        let is_due = now >= self.next_judgement;
-        let states = || hosts.values().flat_map(|host| &host.instances);
-        let registered =
-            states().filter(|instance| instance.state == InstanceState::Registered).count();
-        let registered = u32::try_from(registered).unwrap_or(u32::MAX);
-        let all_are_ready = registered >= self.fleet.count();
-        let saturated = self.gauge.saturated(now, SATURATION).filter(|_| all_are_ready || is_due);
-        if !is_due && saturated.is_none() {
+    /// Ends an average when it is time to judge it.
+    fn end_period(&mut self, now: Timestamp) -> Option<Period> {
+        if now < self.next_judgement {
             return None;
         }
         let over = now.since(self.judged_at);
-        let Some(demand) = self.gauge.latest() else {
-            self.gauge.judge(now, self.settings.stabilization);
-            self.next_judgement = now + self.settings.sync;
-            self.judged_at = now;
-            self.held = Held::Unknown;
+        self.next_judgement = now + self.settings.sync;
+        self.judged_at = now;
+        Some(Period { mean: self.gauge.end_period(now, self.settings.stabilization), over })
+    }
+
+    /// How many the demand wants, when a period has ended, or no slot is free.
+    fn judge(
+        &mut self,
+        now: Timestamp,
+        period: Option<Period>,
+        hosts: &Hosts<'_>,
+        was: u32,
+        bounds: Bounds,
+    ) -> Option<(u32, Reason)> {
+        let instances = hosts.values().flat_map(|host| &host.instances);
+        let registered = instances.filter(|instance| instance.state == InstanceState::Registered);
+        let registered = u32::try_from(registered.count()).unwrap_or(u32::MAX);
+        // Who waits for instances that start does not start more for the same calls.
+        let all_are_ready = registered >= self.fleet.count();
+        let saturated = self.gauge.saturated(now, SATURATION).filter(|_| all_are_ready);
+        let demand = self.gauge.latest();
+        let Some(demand) = demand.filter(|_| period.is_some() || saturated.is_some()) else {
+            if period.is_some() {
+                self.held = Held::Unknown;
+            }
             return None;
         };
         let unmanaged = demand.workers.saturating_sub(registered);
-        let current = Current { wanted: was, placed: self.fleet.count(), unmanaged, demand };
+        let placed = self.fleet.count();
+        let current = Current { wanted: was, placed, unmanaged, demand, bounds };
         let settings = &self.settings;
         let rushed = saturated.and_then(|(calls, over)| current.up(calls, over, true, settings));
-        if !is_due && rushed.is_none() {
-            return None;
+        let on_average =
+            || period.and_then(|period| current.up(period.mean?, period.over, false, settings));
+        if let Some(up) = rushed.or_else(on_average) {
+            self.not_down_before = self.not_down_before.max(now + self.settings.stabilization);
+            // What was seen before the step says nothing of what comes after it.
+            self.next_judgement = now;
+            self.end_period(now);
+            return Some(up);
         }
-        self.next_judgement = now + settings.sync;
-        self.judged_at = now;
-        let mean = self.gauge.judge(now, settings.stabilization);
-        let up = rushed.or_else(|| mean.and_then(|mean| current.up(mean, over, false, settings)));
-        if up.is_some() {
-            self.not_down_before = self.not_down_before.max(now + settings.stabilization);
-            return up;
-        }
-        self.judge_down(now, current, mean, over)
+        self.judge_down(now, current, period?)
     }
 
     fn judge_down(
         &mut self,
         now: Timestamp,
         current: Current,
-        mean: Option<f64>,
-        over: Duration,
+        period: Period,
     ) -> Option<(u32, Reason)> {
         let settings = &self.settings;
-        self.held = mean.map_or(Held::Unknown, |mean| current.held(mean, over, settings));
-        let down = self
-            .gauge
-            .highest(now, settings.stabilization)
-            .and_then(|highest| current.down(highest, settings));
-        if let Some((_, Reason::LessDemand { seen })) = &down
-            && now < self.not_down_before
-        {
-            self.held = Held::Cooling(*seen);
+        let held = |mean| current.held(mean, period.over, settings);
+        self.held = period.mean.map_or(Held::Unknown, held);
+        let highest = self.gauge.highest(now, settings.stabilization)?;
+        let (count, reason) = current.down(highest, settings)?;
+        if now < self.not_down_before {
+            self.held = Held::Cooling(current.seen(highest, settings.stabilization, settings));
             return None;
         }
-        down
+        Some((count, reason))
     }
 
     /// Brings what is wanted where to the number that is. Returns that number; it is higher if hosts have their least.
-    fn fit(&mut self, hosts: &Hosts<'_>, desired: u32, mode: Mode, time: TimeOfDay) -> u32 {
+    fn fit(&mut self, hosts: &Hosts<'_>, desired: u32, mode: Mode, bounds: Bounds) -> u32 {
         self.fleet.trim(hosts);
         let keeps_mins = mode == Mode::Auto;
         let mut desired = desired;
         if keeps_mins {
-            let (bounds, _) = self.settings.bounds(time);
-            self.fleet.fill_up_to_mins(hosts, bounds.max());
-            let mins: u32 =
-                hosts.values().map(|host| host.bounds.min()).fold(0, u32::saturating_add);
+            if self.fleet.fill_up_to_mins(hosts, bounds.max()) {
+                desired = desired.max(self.fleet.count());
+            }
+            let mins = hosts.values().map(|host| host.bounds.min()).fold(0, u32::saturating_add);
             desired = desired.max(mins.min(self.fleet.count()).min(bounds.max()));
         }
-        self.fleet.shrink(hosts, desired, keeps_mins);
+        if keeps_mins {
+            self.fleet.shrink(hosts, desired, true);
+        }
+        // What the hosts want at least is more than there may be.
+        self.fleet.shrink(hosts, desired, false);
         self.fleet.grow(hosts, desired);
         desired
     }

@@ -6,12 +6,13 @@
 //! Source: the algorithm of Kubernetes' Horizontal Pod Autoscaler, with its tolerance, its stabilization window of 300 s for
 //! scaling down, and its default policy for scaling up (twice as many or four more, whatever is more, in 15 s).
 
+use std::time::Duration;
+
 use super::{
     demand::Demand,
-    reason::{Held, Reason, Seen},
-    settings::Settings,
+    reason::{Held, Limit, Reason, Seen},
+    settings::{Bounds, Settings},
 };
-use std::time::Duration;
 
 /// What there is, as far as it matters for how many there should be.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub(super) struct Current {
     /// Workers of the service that no scaler has started.
     pub(super) unmanaged: u32,
     pub(super) demand: Demand,
+    /// How many instances there may be.
+    pub(super) bounds: Bounds,
 }
 
 impl Current {
@@ -56,15 +59,21 @@ impl Current {
         let desired = self.desired(outstanding, settings)?;
         let share = whole(f64::from(self.placed) * settings.step_share);
         let most = self.placed.saturating_add(share.max(settings.step_count));
+        let max = self.bounds.max();
+        let limit = match desired {
+            _ if desired > max && max <= most => Some(Limit::Max),
+            _ if desired > most => Some(Limit::Step),
+            _ => None,
+        };
         let seen = self.seen(outstanding, over, settings);
-        let reason = Reason::MoreDemand { seen, saturated, limited: most < desired };
-        let next = desired.min(most);
+        let next = desired.min(most).min(max);
+        let reason = Reason::MoreDemand { seen, saturated, limit };
         (next > self.wanted).then_some((next, reason))
     }
 
     /// Fewer instances, if `highest` calls need no more.
     pub(super) fn down(&self, highest: f64, settings: &Settings) -> Option<(u32, Reason)> {
-        let desired = self.desired(highest, settings)?;
+        let desired = self.desired(highest, settings)?.max(self.bounds.min());
         let seen = self.seen(highest, settings.stabilization, settings);
         (desired < self.wanted).then_some((desired, Reason::LessDemand { seen }))
     }
@@ -73,8 +82,11 @@ impl Current {
     pub(super) fn held(&self, outstanding: f64, over: Duration, settings: &Settings) -> Held {
         let seen = self.seen(outstanding, over, settings);
         match self.desired(outstanding, settings) {
-            Some(desired) if desired < self.wanted => Held::Stabilizing(seen),
             Some(desired) if desired > self.wanted => Held::AtLimit(seen),
+            Some(desired) if desired < self.wanted => {
+                let at_min = self.wanted <= self.bounds.min();
+                if at_min { Held::AtLimit(seen) } else { Held::Stabilizing(seen) }
+            }
             _ => Held::OnTarget(seen),
         }
     }

@@ -1,4 +1,4 @@
-//! What is asked of the fleet: now, on average since the last judgement, and at most in the time before.
+//! What is asked of the fleet: now, on average, and at most in the time before.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -67,13 +67,15 @@ impl Mean {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gauge {
     latest: Option<(Timestamp, Demand)>,
+    /// How many workers there were last.
+    workers: Option<u32>,
     /// Since then there was no gap.
     known_since: Option<Timestamp>,
-    /// Since the last judgement.
+    /// Since the last period ended.
     current: Mean,
     /// While no slot is free: since when, and the average since then.
     saturated: Option<(Timestamp, Mean)>,
-    /// Averages between judgements, with their ends.
+    /// Averages of periods, with their ends.
     past: VecDeque<(Timestamp, f64)>,
 }
 
@@ -86,7 +88,10 @@ impl Gauge {
             None => (self.known_since, self.saturated) = (None, None),
             Some(demand) => {
                 self.known_since = self.known_since.or(Some(now));
-                let saturated = self.saturated.unwrap_or((now, Mean::default()));
+                // Whoever has just come had no time to help.
+                let others = self.workers.replace(demand.workers) != Some(demand.workers);
+                let saturated = self.saturated.filter(|_| !others);
+                let saturated = saturated.unwrap_or((now, Mean::default()));
                 self.saturated = demand.is_saturated().then_some(saturated);
             }
         }
@@ -121,13 +126,13 @@ impl Gauge {
     }
 
     /// Ends an average, begins the next, and forgets what is older than `keep`. `None`: nothing was observed.
-    pub(super) fn judge(&mut self, now: Timestamp, keep: Duration) -> Option<f64> {
+    pub(super) fn end_period(&mut self, now: Timestamp, keep: Duration) -> Option<f64> {
         self.pass(now);
         let mean = std::mem::take(&mut self.current).value();
         if let Some(mean) = mean {
             self.past.push_back((now, mean));
         }
-        while self.past.front().is_some_and(|(end, _)| now.since(*end) >= keep) {
+        while self.past.front().is_some_and(|(end, _)| now.since(*end) > keep) {
             self.past.pop_front();
         }
         mean

@@ -82,17 +82,14 @@ impl Fleet {
         self.seats.get(host)
     }
 
-    pub(super) fn begin_round(&mut self) {
-        self.seats.values_mut().for_each(|seat| seat.stopped.clear());
-    }
-
-    /// Takes in which hosts are there. With `taken_over`, what they run is what is wanted.
+    /// Begins a round: takes in which hosts are there. With `taken_over`, what they run is what is wanted.
     pub(super) fn see(
         &mut self,
         hosts: &Hosts<'_>,
         taken_over: bool,
         now: Timestamp,
     ) -> Vec<Reason> {
+        self.seats.values_mut().for_each(|seat| seat.stopped.clear());
         let mut news = self.miss(hosts, now);
         for (&id, host) in hosts {
             let is_new = !self.seats.contains_key(id);
@@ -156,14 +153,16 @@ impl Fleet {
         }
     }
 
-    /// Brings hosts to their least number, up to `most` instances in all.
-    pub(super) fn fill_up_to_mins(&mut self, hosts: &Hosts<'_>, most: u32) {
+    /// Brings hosts to their least number, up to `most` instances in all. True if that added any.
+    pub(super) fn fill_up_to_mins(&mut self, hosts: &Hosts<'_>, most: u32) -> bool {
+        let before = self.count();
         for (&id, host) in hosts {
             while self.seats[id].wanted.len() < host.bounds.min() as usize && self.count() < most {
                 let Some(number) = self.seats[id].place_number(host) else { break };
                 self.seat(id).wanted.insert(number, Why::HostMin);
             }
         }
+        self.count() > before
     }
 
     /// Takes away until `count` are left. With `mins`, hosts keep their least number. What is on hosts that are gone cannot be
@@ -248,6 +247,10 @@ impl Seat {
         was_wanted
     }
 
+    pub(super) fn has_failures(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Numbers that are wanted, still there, or not to be tried now.
     fn taken(&self, host: &Host) -> BTreeSet<u32> {
         let there = host.instances.iter().map(|instance| instance.number);
@@ -284,7 +287,9 @@ impl Seat {
         let count = self.wanted.len() as u64;
         let (memory, cpu) = self.fits(host);
         let most = u64::from(host.bounds.max());
-        let room = memory.min(cpu).min(most.saturating_sub(count));
+        // Where no CPU is left, memory alone compares.
+        let room = if cpu == 0 { memory } else { memory.min(cpu) };
+        let room = room.min(most.saturating_sub(count));
         (count + more) * 1_000 / (count + room).max(1)
     }
 
@@ -292,7 +297,7 @@ impl Seat {
         let number = self.place_number(host)?;
         let place = Place {
             has_its_min: self.wanted.len() >= host.bounds.min() as usize,
-            has_failures: !self.failed.is_empty(),
+            has_failures: self.has_failures(),
             has_no_cpu: self.fits(host).1 == 0,
             fill: self.fill(host, 1),
             count: self.wanted.len(),

@@ -185,7 +185,7 @@ impl Plan {
         };
         let mut text = format!("plan {generation}, {}: {change}, {reason}", self.manual.mode);
         let wait = self.not_down_before.since(now).as_secs_f64();
-        if wait > 0.0 {
+        if wait > 0.0 && self.manual.mode == Mode::Auto {
             put(&mut text, format_args!("; no fewer for want of demand in the next {wait:.0} s"));
         }
         if self.missing > 0 {

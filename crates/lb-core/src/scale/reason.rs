@@ -19,8 +19,8 @@ pub enum Reason {
         seen: Seen,
         /// Not a single slot was free, so it was not waited for the next judgement.
         saturated: bool,
-        /// More would be needed: one step adds only so many.
-        limited: bool,
+        /// Why they are not more, though more would be needed.
+        limit: Option<Limit>,
     },
     /// For a long time there was less to do than the instances could have.
     LessDemand {
@@ -45,8 +45,10 @@ pub enum Reason {
     ByHand {
         /// The number that was set.
         count: u32,
+        /// The most there may be.
+        max: u32,
     },
-    /// Hosts are gone, and others stand in.
+    /// Hosts are gone; others stand in, unless it is paused.
     HostLost {
         /// One of them.
         host: HostId,
@@ -79,6 +81,15 @@ pub enum Reason {
     TakenOver,
 }
 
+/// What keeps a step from adding as many as are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// One step adds only so many.
+    Step,
+    /// There may be no more.
+    Max,
+}
+
 /// Calls per slot, compared with what they should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seen {
@@ -108,17 +119,24 @@ impl fmt::Display for Reason {
         };
         match self {
             Self::Begun { found } => write!(formatter, "begun with the {found} that run"),
-            Self::MoreDemand { seen, saturated, limited } => {
+            Self::MoreDemand { seen, saturated, limit } => {
                 let how = if *saturated { "no slot is free" } else { "demand" };
-                let limited = if *limited { ", as many as one step may add" } else { "" };
-                write!(formatter, "{how}: {seen}{limited}")
+                let limit = match limit {
+                    Some(Limit::Step) => ", as many as one step may add",
+                    Some(Limit::Max) => ", as many as there may be",
+                    None => "",
+                };
+                write!(formatter, "{how}: {seen}{limit}")
             }
             Self::LessDemand { seen } => write!(formatter, "demand: at most {seen}"),
             Self::Min { min, window } => write!(formatter, "min is {min}{}", scheduled(window)),
             Self::Max { max, window } => write!(formatter, "max is {max}{}", scheduled(window)),
-            Self::ByHand { count } => write!(formatter, "set to {count} by hand"),
+            Self::ByHand { count, max } if count > max => {
+                write!(formatter, "set to {count} by hand, max is {max}")
+            }
+            Self::ByHand { count, .. } => write!(formatter, "set to {count} by hand"),
             Self::HostLost { host, instances } => {
-                write!(formatter, "host {host} is gone, {instances} lost are made good elsewhere")
+                write!(formatter, "host {host} is gone, {instances} instances are lost")
             }
             Self::HostFound { host, instances } => {
                 write!(formatter, "host {host} has come with {instances}, kept for now")

@@ -1,0 +1,65 @@
+//! Several balancers plan, one is obeyed.
+
+use super::*;
+
+fn obeys(generation: u64, ours: bool, host: Host) -> Host {
+    let generation = Generation::new(generation).unwrap();
+    Host { obeys: Some(Obeyed { generation, ours }), ..host }
+}
+
+#[test]
+fn a_new_leader_goes_on_above_the_highest_generation_with_what_runs() {
+    let mut planner = Planner::new(Settings::default(), at(0));
+    let hosts = [obeys(41, false, host("h1", 8, 3)), obeys(40, false, host("h2", 8, 1))];
+    assert_eq!(planner.plan(at(4), NOON, &hosts, Manual::default()), None);
+    let plan = planner.plan(at(5), NOON, &hosts, Manual::default()).unwrap();
+    assert_eq!((plan.generation.number(), plan.desired), (42, 4));
+    assert!(plan.hosts.iter().all(|plan| plan.changes.is_empty()));
+    assert_eq!(plan.reason.to_string(), "begun with the 4 that run");
+}
+
+#[test]
+fn whoever_is_not_obeyed_follows_what_runs() {
+    let mut planner = Planner::new(Settings::default(), at(0));
+    let mut host = host("h1", 8, 4);
+    let plan = planner.plan(at(5), NOON, &[host.clone()], Manual::default()).unwrap();
+    assert_eq!(plan.generation.number(), 1);
+    // The other one leads, has the same generation, and has started two.
+    host = obeys(1, false, host);
+    host.instances.extend((5..=6).map(|number| Instance {
+        number,
+        state: InstanceState::Starting,
+        outstanding: None,
+    }));
+    let plan = planner.plan(at(6), NOON, &[host.clone()], Manual::default()).unwrap();
+    assert_eq!((plan.generation.number(), plan.desired), (2, 6));
+    assert_eq!(plan.reason, Reason::TakenOver);
+    assert_eq!(planner.plan(at(7), NOON, &[host.clone()], Manual::default()), None);
+    // Now we lead, and are obeyed: what the host still does otherwise is no news.
+    host = obeys(2, true, host);
+    host.instances.pop();
+    assert_eq!(planner.plan(at(8), NOON, &[host], Manual::default()), None);
+    assert_eq!(planner.latest().unwrap().desired, 6);
+}
+
+/// The leader dies together with a host: who comes after it knows what was there.
+#[test]
+fn a_host_that_is_lost_with_the_leader_is_made_good() {
+    let mut planner = Planner::new(Settings::default(), at(0));
+    let hosts = ["h1", "h2"].map(|id| obeys(7, false, host(id, 8, 2)));
+    planner.plan(at(5), NOON, &hosts, Manual::default()).unwrap();
+    assert_eq!(planner.plan(at(6), NOON, &hosts[..1], Manual::default()), None, "the grace");
+    let plan = planner.plan(at(8), NOON, &hosts[..1], Manual::default()).unwrap();
+    assert_eq!((plan.generation.number(), plan.desired), (9, 4));
+    assert_eq!(plan.hosts[0].instances.len(), 4);
+}
+
+#[test]
+fn the_newest_setting_holds() {
+    let first = mode(Mode::Set(3));
+    let second = first.changed(Mode::Paused);
+    assert_eq!(first.newer(second), second);
+    assert_eq!(second.newer(first), second);
+    assert_eq!(Manual::default().newer(first).mode, Mode::Set(3));
+    assert_eq!(Generation::new(u64::MAX), None);
+}
