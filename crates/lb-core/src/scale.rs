@@ -5,7 +5,7 @@
 //! goes on where another one ended. It says who wanted it, why, and not before when it can be less.
 //!
 //! - *How many* (`decision`): the demand decides, within bounds that can differ by the hour (`settings`, `schedule`). More come after each
-//!   [`RawSettings::sync`], or at once when no slot is free. Fewer come only when the highest demand of
+//!   [`RawSettings::sync`] (a small excess must have lasted for two of them), or at once when no slot is free and calls wait. Fewer come only when the highest demand of
 //!   [`RawSettings::stabilization`] allows it, all of which must be known. Somebody may set the number by hand, or pause everything.
 //! - *Where* (`fleet`): a new instance goes to the host with the most room by CPU and memory, none to one whose memory is too small;
 //!   the instance with the least work is taken away first. A lost host's instances are wanted on the others, those that fail
@@ -43,7 +43,8 @@ use {
     fleet::{Fleet, Hosts},
 };
 
-/// No slot may be free for so long before it is acted upon: less is chance.
+/// No slot may be free, and calls must wait, for so long before it is acted upon at once: less is chance. A second is many calls of
+/// most services, and little beside the start of a worker.
 pub const SATURATION: Duration = Duration::from_secs(1);
 
 /// Plans the instances of one service.
@@ -68,6 +69,8 @@ pub struct Planner {
 struct Period {
     /// Calls outstanding; `None`: nobody knew.
     mean: Option<f64>,
+    /// The same of the period before.
+    previous: Option<f64>,
     over: Duration,
 }
 
@@ -229,7 +232,9 @@ impl Planner {
         let over = now.since(self.judged_at);
         self.next_judgement = now + self.settings.sync;
         self.judged_at = now;
-        Some(Period { mean: self.gauge.end_period(now, self.settings.stabilization), over })
+        let previous = self.gauge.previous();
+        let mean = self.gauge.end_period(now, self.settings.stabilization);
+        Some(Period { mean, previous, over })
     }
 
     /// How many the demand wants, when a period has ended, or no slot is free.
@@ -259,8 +264,15 @@ impl Planner {
         let current = Current { wanted: was, placed, unmanaged, demand, bounds };
         let settings = &self.settings;
         let rushed = saturated.and_then(|(calls, over)| current.up(calls, over, true, settings));
-        let on_average =
-            || period.and_then(|period| current.up(period.mean?, period.over, false, settings));
+        let on_average = || {
+            let Period { mean, previous, over } = period?;
+            // The end of a period must agree: what waited at its beginning may be served by now. A small excess must have lasted for
+            // two periods, a large one is no chance.
+            let mean = mean?.min(self.gauge.recent());
+            let lasting = mean.min(previous.unwrap_or(mean));
+            let calls = if current.is_far_below(mean, settings) { mean } else { lasting };
+            current.up(calls, over, false, settings)
+        };
         if let Some(up) = rushed.or_else(on_average) {
             self.not_down_before = self.not_down_before.max(now + self.settings.stabilization);
             // What was seen before the step says nothing of what comes after it.
@@ -292,19 +304,16 @@ impl Planner {
     /// Brings what is wanted where to the number that is. Returns that number; it is higher if hosts have their least.
     fn fit(&mut self, hosts: &Hosts<'_>, desired: u32, mode: Mode, bounds: Bounds) -> u32 {
         self.fleet.trim(hosts);
-        let keeps_mins = mode == Mode::Auto;
         let mut desired = desired;
-        if keeps_mins {
+        if mode == Mode::Auto {
             if self.fleet.fill_up_to_mins(hosts, bounds.max()) {
                 desired = desired.max(self.fleet.count());
             }
             let mins = hosts.values().map(|host| host.bounds.min()).fold(0, u32::saturating_add);
             desired = desired.max(mins.min(self.fleet.count()).min(bounds.max()));
-        }
-        if keeps_mins {
             self.fleet.shrink(hosts, desired, true);
         }
-        // What the hosts want at least is more than there may be.
+        // What is too many even then goes in any case: the hosts want more at least than there may be, or it is set by hand.
         self.fleet.shrink(hosts, desired, false);
         self.fleet.grow(hosts, desired);
         desired

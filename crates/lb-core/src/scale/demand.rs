@@ -11,6 +11,9 @@ use crate::{
 /// several heartbeats of workers.
 pub const OBSERVATION_GAP: Duration = Duration::from_secs(5);
 
+/// What was outstanding before so long counts little in the average that forgets.
+const MEMORY: Duration = Duration::from_secs(3);
+
 /// What all workers of a service have to do at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -39,9 +42,11 @@ impl Demand {
         (demand.workers > 0 && demand.slots > 0).then_some(demand)
     }
 
-    /// As many calls as slots, or more: on average none is free.
+    /// No slot is free, and so many calls wait that it is no chance: a load that just fills all slots is so far above them by
+    /// three standard deviations (of a Poisson distribution, whose variance is its mean).
     pub fn is_saturated(&self) -> bool {
-        self.outstanding >= self.slots
+        let slots = f64::from(self.slots);
+        f64::from(self.outstanding) >= slots + 3.0 * slots.sqrt()
     }
 }
 
@@ -63,6 +68,15 @@ impl Mean {
     }
 }
 
+/// A time without a free slot.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    since: Timestamp,
+    /// Calls outstanding when it began.
+    outstanding: u32,
+    mean: Mean,
+}
+
 /// Observations, averaged.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gauge {
@@ -73,8 +87,10 @@ pub(super) struct Gauge {
     known_since: Option<Timestamp>,
     /// Since the last period ended.
     current: Mean,
+    /// An average that forgets, see [`MEMORY`].
+    recent: f64,
     /// While no slot is free: since when, and the average since then.
-    saturated: Option<(Timestamp, Mean)>,
+    saturated: Option<Crowd>,
     /// Averages of periods, with their ends.
     past: VecDeque<(Timestamp, f64)>,
 }
@@ -87,11 +103,17 @@ impl Gauge {
         match demand {
             None => (self.known_since, self.saturated) = (None, None),
             Some(demand) => {
-                self.known_since = self.known_since.or(Some(now));
+                if self.known_since.is_none() {
+                    (self.known_since, self.recent) = (Some(now), demand.outstanding.into());
+                }
                 // Whoever has just come had no time to help.
                 let others = self.workers.replace(demand.workers) != Some(demand.workers);
                 let saturated = self.saturated.filter(|_| !others);
-                let saturated = saturated.unwrap_or((now, Mean::default()));
+                let saturated = saturated.unwrap_or(Crowd {
+                    since: now,
+                    outstanding: demand.outstanding,
+                    mean: Mean::default(),
+                });
                 self.saturated = demand.is_saturated().then_some(saturated);
             }
         }
@@ -106,8 +128,10 @@ impl Gauge {
             return;
         }
         self.current.add(demand.outstanding, lasted);
-        if let Some((_, mean)) = &mut self.saturated {
-            mean.add(demand.outstanding, lasted);
+        let forgotten = -(-lasted.div_duration_f64(MEMORY)).exp_m1();
+        self.recent += (f64::from(demand.outstanding) - self.recent) * forgotten;
+        if let Some(crowd) = &mut self.saturated {
+            crowd.mean.add(demand.outstanding, lasted);
         }
         self.latest = Some((now, demand));
     }
@@ -117,12 +141,19 @@ impl Gauge {
         self.latest.map(|(_, demand)| demand)
     }
 
-    /// Calls outstanding on average since no slot is free, and for how long that is so, if it is for `least` now.
+    /// Calls outstanding on average since no slot is free, and for how long that is so, if it is for `least` now and does not get
+    /// better: a queue that shrinks has all the help it needs.
     pub(super) fn saturated(&mut self, now: Timestamp, least: Duration) -> Option<(f64, Duration)> {
         self.pass(now);
-        let (since, mean) = self.saturated?;
+        let Crowd { since, outstanding, mean } = self.saturated?;
         let lasts = now.since(since);
-        if lasts >= least { Some((mean.value()?, lasts)) } else { None }
+        let grows = self.latest()?.outstanding >= outstanding;
+        if lasts >= least && grows { Some((mean.value()?, lasts)) } else { None }
+    }
+
+    /// The average of the period before this one.
+    pub(super) fn previous(&self) -> Option<f64> {
+        self.past.back().map(|(_, mean)| *mean)
     }
 
     /// Ends an average, begins the next, and forgets what is older than `keep`. `None`: nothing was observed.
@@ -136,6 +167,11 @@ impl Gauge {
             self.past.pop_front();
         }
         mean
+    }
+
+    /// Calls outstanding of late.
+    pub(super) fn recent(&self) -> f64 {
+        self.recent
     }
 
     /// The highest average of the last `span`. `None` if anything of it is not known.

@@ -62,11 +62,34 @@ fn what_starts_counts() {
 fn a_full_fleet_is_helped_at_once_and_a_full_moment_is_chance() {
     let mut cluster = cluster(10, |_| ());
     cluster.seconds(22, 28);
-    cluster.seconds(1, 40);
+    cluster.seconds(1, 60);
     cluster.seconds(6, 28);
+    cluster.seconds(2, 58);
+    assert_eq!(cluster.counts(), [(5, 10)], "a second of it, and 58 calls on 40 slots, are chance");
+    cluster.seconds(2, 60);
+    assert_eq!(cluster.counts(), [(5, 10), (33, 20)]);
+}
+
+#[test]
+fn a_queue_that_is_being_served_asks_for_nobody() {
+    let mut cluster = cluster(10, |_| ());
+    cluster.seconds(15, 28);
+    for outstanding in (28..=100).rev().step_by(12) {
+        cluster.seconds(1, outstanding);
+    }
+    cluster.seconds(20, 28);
     assert_eq!(cluster.counts(), [(5, 10)]);
-    cluster.seconds(2, 44);
-    assert_eq!(cluster.counts(), [(5, 10), (31, 16)]);
+}
+
+#[test]
+fn a_small_excess_must_last_for_two_periods() {
+    let mut cluster = cluster(10, |_| ());
+    cluster.seconds(15, 28);
+    cluster.seconds(15, 32);
+    cluster.seconds(16, 28);
+    assert_eq!(cluster.counts(), [(5, 10)]);
+    cluster.seconds(60, 32);
+    assert_eq!(cluster.counts(), [(5, 10), (75, 12)]);
 }
 
 #[test]
