@@ -30,7 +30,7 @@ mod tests;
 
 pub use demand::{Demand, OBSERVATION_GAP};
 pub use fleet::{FAILED_PAUSE, HOST_GRACE};
-pub use host::{Host, Instance, InstanceState, Needs, Obeyed};
+pub use host::{HOST_LIMIT, Host, Instance, InstanceState, Needs, Obeyed};
 pub use plan::{Action, Change, Generation, HostPlan, Manual, Mode, Plan, Wanted};
 pub use reason::{Held, Limit, Reason, Seen, Why};
 pub use schedule::{TimeError, TimeOfDay, Window};
@@ -41,6 +41,7 @@ use {
     decision::Current,
     demand::Gauge,
     fleet::{Fleet, Hosts},
+    host::View,
 };
 
 /// No slot may be free, and calls must wait, for so long before it is acted upon at once: less is chance. A second is many calls of
@@ -148,7 +149,7 @@ impl Planner {
         hosts: &[Host],
         manual: Manual,
     ) -> Option<Plan> {
-        let hosts: Hosts<'_> = hosts.iter().map(|host| (&host.id, host)).collect();
+        let hosts: Hosts<'_> = hosts.iter().map(|host| (&host.id, View::new(host))).collect();
         let taken_over = self.is_outranked(&hosts);
         let mut news = self.fleet.see(&hosts, taken_over, now);
         if now.since(self.started) < self.settings.settle {
@@ -309,7 +310,8 @@ impl Planner {
             if self.fleet.fill_up_to_mins(hosts, bounds.max()) {
                 desired = desired.max(self.fleet.count());
             }
-            let mins = hosts.values().map(|host| host.bounds.min()).fold(0, u32::saturating_add);
+            let mins: usize = hosts.values().map(View::least).sum();
+            let mins = u32::try_from(mins).unwrap_or(u32::MAX);
             desired = desired.max(mins.min(self.fleet.count()).min(bounds.max()));
             self.fleet.shrink(hosts, desired, true);
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    host::{Host, InstanceState},
+    host::{InstanceState, View},
     plan::{Action, Change},
     reason::{Reason, Why},
 };
@@ -42,7 +42,7 @@ pub(super) struct Seat {
 }
 
 /// Hosts that are there, by id: whatever order they come in, the plan is the same.
-pub(super) type Hosts<'a> = BTreeMap<&'a HostId, &'a Host>;
+pub(super) type Hosts<'a> = BTreeMap<&'a HostId, View<'a>>;
 
 /// Who is started next: the least.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,10 +145,9 @@ impl Fleet {
     /// Takes away what hosts may not run.
     pub(super) fn trim(&mut self, hosts: &Hosts<'_>) {
         for (&id, host) in hosts {
-            while self.seats[id].wanted.len() > host.bounds.max() as usize {
-                let victim = self.victims(host, id).min().expect("it has some");
-                let number = victim.number.0;
-                self.seat(id).take_away(number, Why::HostMax);
+            while self.seats[id].wanted.len() > host.most() {
+                let victim = self.seats[id].victim(host, id).expect("it has some");
+                self.seat(id).take_away(victim.number.0, Why::HostMax);
             }
         }
     }
@@ -157,7 +156,7 @@ impl Fleet {
     pub(super) fn fill_up_to_mins(&mut self, hosts: &Hosts<'_>, most: u32) -> bool {
         let before = self.count();
         for (&id, host) in hosts {
-            while self.seats[id].wanted.len() < host.bounds.min() as usize && self.count() < most {
+            while self.seats[id].wanted.len() < host.least() && self.count() < most {
                 let Some(number) = self.seats[id].place_number(host) else { break };
                 self.seat(id).wanted.insert(number, Why::HostMin);
             }
@@ -168,49 +167,61 @@ impl Fleet {
     /// Takes away until `count` are left. With `mins`, hosts keep their least number. What is on hosts that are gone cannot be
     /// taken away.
     pub(super) fn shrink(&mut self, hosts: &Hosts<'_>, count: u32, mins: bool) {
-        for _ in count..self.count() {
-            let above_min = |(id, host): &(&&HostId, &&Host)| {
-                !mins || self.seats[**id].wanted.len() > host.bounds.min() as usize
-            };
-            let candidates = hosts.iter().filter(above_min);
-            let victim = candidates.flat_map(|(&id, host)| self.victims(host, id)).min();
-            let Some(victim) = victim else { return };
-            let why = match (victim.is_ready, victim.outstanding) {
+        let surplus = self.count().saturating_sub(count);
+        // Of each host the first that would go: only where one has gone there is another.
+        let mut victims: Vec<_> = match surplus {
+            0 => Vec::new(),
+            _ => hosts.keys().filter_map(|id| self.victim(hosts, id, mins)).collect(),
+        };
+        for _ in 0..surplus {
+            let first = (0..victims.len()).min_by(|&one, &other| victims[one].cmp(&victims[other]));
+            let Some(first) = first else { return };
+            let gone = victims.swap_remove(first);
+            let why = match (gone.is_ready, gone.outstanding) {
                 (false, _) => Why::NotReady,
                 (true, u32::MAX) => Why::UnknownWork,
                 (true, outstanding) => Why::LeastWork { outstanding },
             };
-            let (host, number) = (victim.host.0.clone(), victim.number.0);
-            self.seat(&host).take_away(number, why);
+            let id = gone.host.0;
+            self.seat(id).take_away(gone.number.0, why);
+            victims.extend(self.victim(hosts, id, mins));
         }
     }
 
     /// Adds until there are `count`, or no host has room.
     pub(super) fn grow(&mut self, hosts: &Hosts<'_>, count: u32) {
-        for _ in self.count()..count {
-            let places = hosts.iter().filter_map(|(&id, host)| self.seats[id].place(host, id));
-            let Some((place, number)) = places.min() else { return };
-            let why = if place.has_its_min { Why::MostRoom } else { Why::HostMin };
-            let host = place.host.clone();
-            self.seat(&host).wanted.insert(number, why);
+        let lacking = count.saturating_sub(self.count());
+        let mut places: Vec<_> = match lacking {
+            0 => Vec::new(),
+            _ => hosts.keys().filter_map(|id| self.place(hosts, id)).collect(),
+        };
+        for _ in 0..lacking {
+            let first = (0..places.len()).min_by(|&one, &other| places[one].cmp(&places[other]));
+            let Some(first) = first else { return };
+            let (chosen, number) = places.swap_remove(first);
+            let why = if chosen.has_its_min { Why::MostRoom } else { Why::HostMin };
+            let id = chosen.host;
+            self.seat(id).wanted.insert(number, why);
+            places.extend(self.place(hosts, id));
         }
+    }
+
+    /// Who of a host goes first; with `mins` nobody of one that has no more than its least number.
+    fn victim<'a>(&self, hosts: &Hosts<'a>, id: &HostId, mins: bool) -> Option<Victim<'a>> {
+        let (&id, host) = hosts.get_key_value(id).expect("it is one of them");
+        let seat = &self.seats[id];
+        let may_go = !mins || seat.wanted.len() > host.least();
+        if may_go { seat.victim(host, id) } else { None }
+    }
+
+    /// Where on a host the next one goes, and its number.
+    fn place<'a>(&self, hosts: &Hosts<'a>, id: &HostId) -> Option<(Place<'a>, u32)> {
+        let (&id, host) = hosts.get_key_value(id).expect("it is one of them");
+        self.seats[id].place(host, id)
     }
 
     fn seat(&mut self, host: &HostId) -> &mut Seat {
         self.seats.get_mut(host).expect("each host that is there has a seat")
-    }
-
-    fn victims<'a>(&'a self, host: &'a Host, id: &'a HostId) -> impl Iterator<Item = Victim<'a>> {
-        let seat = &self.seats[id];
-        let fill = Reverse(seat.fill(host, 0));
-        seat.wanted.keys().map(move |&number| {
-            let instance = host.instance(number);
-            let is_ready =
-                instance.is_some_and(|instance| instance.state == InstanceState::Registered);
-            let outstanding =
-                instance.map_or(0, |instance| instance.outstanding.unwrap_or(u32::MAX));
-            Victim { is_ready, outstanding, fill, number: Reverse(number), host: Reverse(id) }
-        })
     }
 }
 
@@ -230,7 +241,21 @@ impl Seat {
         stops.chain(starts).collect()
     }
 
-    fn adopt(&mut self, host: &Host, why: &Why) {
+    /// Who of the host goes first.
+    fn victim<'a>(&self, host: &View<'_>, id: &'a HostId) -> Option<Victim<'a>> {
+        let fill = Reverse(self.fill(host, 0));
+        let victims = self.wanted.keys().map(|&number| {
+            let instance = host.instance(number);
+            let is_ready =
+                instance.is_some_and(|instance| instance.state == InstanceState::Registered);
+            let outstanding =
+                instance.map_or(0, |instance| instance.outstanding.unwrap_or(u32::MAX));
+            Victim { is_ready, outstanding, fill, number: Reverse(number), host: Reverse(id) }
+        });
+        victims.min()
+    }
+
+    fn adopt(&mut self, host: &View<'_>, why: &Why) {
         let staying = host.instances.iter().filter(|instance| instance.state.is_staying());
         let found = staying.map(|instance| {
             let before = self.wanted.get(&instance.number);
@@ -252,13 +277,13 @@ impl Seat {
     }
 
     /// Numbers that are wanted, still there, or not to be tried now.
-    fn taken(&self, host: &Host) -> BTreeSet<u32> {
+    fn taken(&self, host: &View<'_>) -> BTreeSet<u32> {
         let there = host.instances.iter().map(|instance| instance.number);
         self.wanted.keys().chain(self.failed.keys()).copied().chain(there).collect()
     }
 
     /// How many more instances fit by memory, and by CPU.
-    fn fits(&self, host: &Host) -> (u64, u64) {
+    fn fits(&self, host: &View<'_>) -> (u64, u64) {
         // What has not registered yet has not taken its memory yet, or not all of it.
         let starting = |number: &&u32| {
             let instance = host.instance(**number);
@@ -274,29 +299,29 @@ impl Seat {
     }
 
     /// The number that a further instance would have, if the host may and can run one.
-    fn place_number(&self, host: &Host) -> Option<u32> {
+    fn place_number(&self, host: &View<'_>) -> Option<u32> {
         let taken = self.taken(host);
-        let has_room = taken.len() < host.bounds.max() as usize && self.fits(host).0 > 0;
+        let has_room = taken.len() < host.most() && self.fits(host).0 > 0;
         // As many numbers as are taken, and one more: one of them is free.
         let mut numbers = 1..=u32::try_from(taken.len()).unwrap_or(u32::MAX).saturating_add(1);
         if has_room { numbers.find(|number| !taken.contains(number)) } else { None }
     }
 
     /// How full the host is with `more` instances, in thousandths of what it could run.
-    fn fill(&self, host: &Host, more: u64) -> u64 {
+    fn fill(&self, host: &View<'_>, more: u64) -> u64 {
         let count = self.wanted.len() as u64;
         let (memory, cpu) = self.fits(host);
-        let most = u64::from(host.bounds.max());
+        let most = host.most() as u64;
         // Where no CPU is left, memory alone compares.
         let room = if cpu == 0 { memory } else { memory.min(cpu) };
         let room = room.min(most.saturating_sub(count));
         (count + more) * 1_000 / (count + room).max(1)
     }
 
-    fn place<'a>(&self, host: &Host, id: &'a HostId) -> Option<(Place<'a>, u32)> {
+    fn place<'a>(&self, host: &View<'_>, id: &'a HostId) -> Option<(Place<'a>, u32)> {
         let number = self.place_number(host)?;
         let place = Place {
-            has_its_min: self.wanted.len() >= host.bounds.min() as usize,
+            has_its_min: self.wanted.len() >= host.least(),
             has_failures: self.has_failures(),
             has_no_cpu: self.fits(host).1 == 0,
             fill: self.fill(host, 1),

@@ -1,16 +1,19 @@
 //! What a host of workers says of itself, through its scaler.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 use super::{Generation, settings::Bounds};
 use crate::id::HostId;
+
+/// Most instances on one host, whatever it says of itself: planning for it should take no time that anybody notices.
+pub const HOST_LIMIT: u32 = 1_000;
 
 /// A host that can run instances of the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Who it is.
     pub id: HostId,
-    /// How many instances it should run at least, and may run at most.
+    /// How many instances it should run at least, and may run at most. More than [`HOST_LIMIT`] are as many as that.
     pub bounds: Bounds,
     /// What one instance takes.
     pub needs: Needs,
@@ -78,8 +81,38 @@ impl InstanceState {
     }
 }
 
-impl Host {
-    pub(super) fn instance(&self, number: u32) -> Option<&Instance> {
-        self.instances.iter().find(|instance| instance.number == number)
+/// A host whose instances are found by number.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    host: &'a Host,
+    instances: BTreeMap<u32, &'a Instance>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        let instances = host.instances.iter().map(|instance| (instance.number, instance));
+        Self { host, instances: instances.collect() }
+    }
+
+    pub(super) fn instance(&self, number: u32) -> Option<&'a Instance> {
+        self.instances.get(&number).copied()
+    }
+
+    /// How many instances it should run at least.
+    pub(super) fn least(&self) -> usize {
+        self.bounds.min().min(HOST_LIMIT) as usize
+    }
+
+    /// How many instances it may run.
+    pub(super) fn most(&self) -> usize {
+        self.bounds.max().min(HOST_LIMIT) as usize
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        self.host
     }
 }

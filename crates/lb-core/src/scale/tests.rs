@@ -112,7 +112,7 @@ impl Cluster {
             host.obeys = Some(Obeyed { generation: plan.generation, ours: true });
             host.instances.retain(|instance| wants(instance.number));
             for Wanted { number, .. } in &wanted.instances {
-                if host.instance(*number).is_none() {
+                if host.instances.iter().all(|instance| instance.number != *number) {
                     let state = InstanceState::Starting;
                     host.instances.push(Instance { number: *number, state, outstanding: None });
                     self.starting.push((id.clone(), *number, self.now + self.delay));

@@ -208,3 +208,15 @@ fn numbers_are_not_used_while_they_drain() {
     let numbers: Vec<_> = plan.hosts[0].instances.iter().map(|wanted| wanted.number).collect();
     assert_eq!(numbers, [2, 3, 4]);
 }
+
+/// Anybody may claim to have room for everybody: it takes no time that the balancer's other work would miss.
+#[test]
+fn what_is_asked_of_a_host_is_bounded() {
+    let giant = |id| Host { bounds: Bounds::new(u32::MAX, u32::MAX).unwrap(), ..host(id, 0, 0) };
+    let mut cluster = Cluster::new(Settings::default(), [giant("h1"), giant("h2")]);
+    cluster.seconds(6, 0);
+    assert_eq!(spread(&cluster), [HOST_LIMIT as usize; 2]);
+    cluster.manual = mode(Mode::Set(1_000));
+    cluster.seconds(1, 0);
+    assert_eq!(spread(&cluster), [500, 500]);
+}
