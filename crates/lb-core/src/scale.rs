@@ -48,6 +48,9 @@ use {
 /// most services, and little beside the start of a worker.
 pub const SATURATION: Duration = Duration::from_secs(1);
 
+/// A scaler takes a plan within milliseconds. Whom none has obeyed for so long does not lead.
+const OBEYED: Duration = Duration::from_secs(3);
+
 /// Plans the instances of one service.
 #[derive(Debug, Clone)]
 pub struct Planner {
@@ -63,6 +66,7 @@ pub struct Planner {
     not_down_before: Timestamp,
     held: Held,
     latest: Option<Plan>,
+    latest_at: Timestamp,
 }
 
 /// A time over which the demand was averaged.
@@ -106,6 +110,7 @@ impl Planner {
             not_down_before: now,
             held: Held::Settling,
             latest: None,
+            latest_at: now,
         }
     }
 
@@ -151,22 +156,30 @@ impl Planner {
     ) -> Option<Plan> {
         let hosts: Hosts<'_> = hosts.iter().map(|host| (&host.id, View::new(host))).collect();
         let taken_over = self.is_outranked(&hosts);
-        let mut news = self.fleet.see(&hosts, taken_over, now);
+        let following = self.is_following(&hosts, now);
+        let believe = taken_over || following;
+        // A host that is lost together with the leader is made good by whoever leads then.
+        let grace = if following { 5 * HOST_GRACE } else { HOST_GRACE };
+        let mut news = self.fleet.see(&hosts, believe, grace, now);
         if now.since(self.started) < self.settings.settle {
             return None;
         }
         let before = self.fleet.clone();
         let found = self.fleet.count();
         let was = match self.desired {
-            Some(desired) if !taken_over => desired.max(found),
+            Some(desired) if !believe => desired.max(found),
             _ => found,
         };
-        if taken_over {
+        if believe {
             news.push(Reason::TakenOver);
         }
         let (bounds, window) = self.settings.bounds(time);
         let period = self.end_period(now);
         let decided = match manual.mode {
+            _ if following => {
+                self.held = Held::Following;
+                None
+            }
             Mode::Paused => {
                 self.held = Held::Paused;
                 None
@@ -185,19 +198,32 @@ impl Planner {
             Mode::Auto => self.judge(now, period, &hosts, was, bounds),
         };
         let mut desired = decided.as_ref().map_or(was, |(count, _)| *count);
-        if manual.mode != Mode::Paused {
+        if manual.mode != Mode::Paused && !following {
             news.extend(self.fleet.drop_failed(&hosts, now));
             desired = self.fit(&hosts, desired, manual.mode, bounds);
         }
         if self.desired.is_some_and(|before| before != desired) {
             self.not_down_before = self.not_down_before.max(now + self.settings.cooldown);
-            self.held = Held::Changed;
+            self.held = if following { Held::Following } else { Held::Changed };
         }
         let begun = self.desired.is_none().then_some(Reason::Begun { found });
         self.desired = Some(desired);
         let reason = decided.filter(|(count, _)| *count != was).map(|(_, reason)| reason);
         let reason = reason.or_else(|| self.by_hand(manual)).or(begun).or(news.into_iter().next());
-        self.publish(&before, desired, manual, reason.unwrap_or(Reason::Room), taken_over)
+        let plan =
+            self.publish(&before, desired, manual, reason.unwrap_or(Reason::Room), taken_over);
+        self.latest_at = if plan.is_some() && !following { now } else { self.latest_at };
+        plan
+    }
+
+    /// Whether scalers obey another balancer though they have had time to obey this one: it then wants what they run, so that
+    /// nothing changes when it leads one day.
+    fn is_following(&self, hosts: &Hosts<'_>, now: Timestamp) -> bool {
+        let mut obeyed = hosts.values().filter_map(|host| host.obeys).peekable();
+        self.latest.is_some()
+            && now.since(self.latest_at) >= OBEYED
+            && obeyed.peek().is_some()
+            && obeyed.all(|obeyed| !obeyed.ours)
     }
 
     /// Whether some scaler obeys a plan that ours does not replace.

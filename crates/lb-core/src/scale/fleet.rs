@@ -83,14 +83,16 @@ impl Fleet {
     }
 
     /// Begins a round: takes in which hosts are there. With `taken_over`, what they run is what is wanted.
+    /// Hosts are gone for good after `grace`.
     pub(super) fn see(
         &mut self,
         hosts: &Hosts<'_>,
         taken_over: bool,
+        grace: Duration,
         now: Timestamp,
     ) -> Vec<Reason> {
         self.seats.values_mut().for_each(|seat| seat.stopped.clear());
-        let mut news = self.miss(hosts, now);
+        let mut news = self.miss(hosts, grace, now);
         for (&id, host) in hosts {
             let is_new = !self.seats.contains_key(id);
             let seat = self.seats.entry(id.clone()).or_default();
@@ -107,13 +109,13 @@ impl Fleet {
     }
 
     /// Drops hosts that are gone for good.
-    fn miss(&mut self, hosts: &Hosts<'_>, now: Timestamp) -> Vec<Reason> {
+    fn miss(&mut self, hosts: &Hosts<'_>, grace: Duration, now: Timestamp) -> Vec<Reason> {
         let mut lost: Option<(HostId, u32)> = None;
         self.seats.retain(|id, seat| {
             if hosts.contains_key(id) {
                 return true;
             }
-            let stays = now.since(*seat.gone_since.get_or_insert(now)) < HOST_GRACE;
+            let stays = now.since(*seat.gone_since.get_or_insert(now)) < grace;
             let instances = u32::try_from(seat.wanted.len()).unwrap_or(u32::MAX);
             if !stays && instances > 0 {
                 lost.get_or_insert_with(|| (id.clone(), 0)).1 += instances;

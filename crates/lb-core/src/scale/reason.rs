@@ -171,6 +171,8 @@ pub enum Held {
     Cooling(Seen),
     /// No fewer, or no more, are allowed.
     AtLimit(Seen),
+    /// Another balancer is obeyed: whatever it wants is wanted.
+    Following,
     /// Something has changed just now.
     Changed,
 }
@@ -186,6 +188,7 @@ impl fmt::Display for Held {
             Self::Stabilizing(seen) => write!(formatter, "{seen}, but not for long enough"),
             Self::Cooling(seen) => write!(formatter, "{seen}, but there was a change just now"),
             Self::AtLimit(seen) => write!(formatter, "{seen}, at the limit"),
+            Self::Following => formatter.write_str("another balancer plans"),
             Self::Changed => formatter.write_str("changed just now"),
         }
     }

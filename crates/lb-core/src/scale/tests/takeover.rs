@@ -49,7 +49,9 @@ fn a_host_that_is_lost_with_the_leader_is_made_good() {
     let hosts = ["h1", "h2"].map(|id| obeys(7, false, host(id, 8, 2)));
     planner.plan(at(5), NOON, &hosts, Manual::default()).unwrap();
     assert_eq!(planner.plan(at(6), NOON, &hosts[..1], Manual::default()), None, "the grace");
-    let plan = planner.plan(at(8), NOON, &hosts[..1], Manual::default()).unwrap();
+    let [left, _] = hosts;
+    let left = obeys(8, true, left);
+    let plan = planner.plan(at(8), NOON, &[left], Manual::default()).unwrap();
     assert_eq!((plan.generation.number(), plan.desired), (9, 4));
     assert_eq!(plan.hosts[0].instances.len(), 4);
 }
@@ -62,4 +64,31 @@ fn the_newest_setting_holds() {
     assert_eq!(second.newer(first), second);
     assert_eq!(Manual::default().newer(first).mode, Mode::Set(3));
     assert_eq!(Generation::new(u64::MAX), None);
+}
+
+/// What the leader does shows in what runs, sooner or later; whoever follows wants that, and nothing goes when it leads.
+#[test]
+fn whoever_follows_takes_nobody_away_when_it_leads() {
+    let mut planner = Planner::new(settings(|raw| raw.min = 3), at(0));
+    let mut host = obeys(7, false, host("h1", 8, 4));
+    planner.plan(at(5), NOON, &[host.clone()], Manual::default()).unwrap();
+    let mut plans = Vec::new();
+    for second in 6..60 {
+        // No demand is known, and the least number is no matter: somebody else decides.
+        match second {
+            10 => host.instances.truncate(2),
+            20 => host.instances.push(Instance {
+                number: 7,
+                state: InstanceState::Starting,
+                outstanding: None,
+            }),
+            _ => {}
+        }
+        plans.extend(planner.plan(at(second), NOON, &[host.clone()], Manual::default()));
+    }
+    let counts: Vec<_> = plans.iter().map(|plan| plan.desired).collect();
+    assert_eq!((counts, planner.status().held), (vec![2, 3], Held::Following));
+    let host = obeys(plans[1].generation.number(), true, host);
+    assert_eq!(planner.plan(at(60), NOON, &[host], Manual::default()), None);
+    assert_ne!(planner.status().held, Held::Following);
 }
