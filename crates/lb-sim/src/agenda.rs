@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Tick { balancer: u32 },
     /// The oldest order on its way to a worker arrives.
     Order,
+    /// A worker that was ordered is there, unless the order is void.
+    Started { worker: u32, order: u32 },
     /// The n-th fault of the scenario begins, or ends.
     Fault { place: u32, begins: bool },
 }

@@ -14,6 +14,7 @@ pub mod evidence;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod rule;
+pub mod scaling;
 mod scenario;
 mod service;
 mod summary;

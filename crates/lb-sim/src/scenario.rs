@@ -10,7 +10,7 @@ use lb_core::{
     registry::HEARTBEAT,
 };
 
-use crate::{rule::Rule, service::Service};
+use crate::{rule::Rule, scaling::Scaling, service::Service};
 
 mod text;
 
@@ -57,6 +57,8 @@ pub struct Scenario {
     pub reports: Reports,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Whether workers come and go with the demand, and how. `None`: the fleet is what it is.
+    pub scaling: Option<Scaling>,
 }
 
 /// One worker's machine.
@@ -188,6 +190,8 @@ pub enum FaultKind {
     BrokenClient,
     /// A balancer dies; comes back knowing nothing.
     BalancerLoss,
+    /// A host of scaled workers loses its power; comes back empty. The target is the host.
+    HostLoss,
 }
 
 impl Scenario {
@@ -214,6 +218,7 @@ impl Scenario {
             outcome_delay: Duration::from_micros(250),
             reports: Reports::OnChange { interval: Duration::from_millis(20) },
             faults: Vec::new(),
+            scaling: None,
         };
         usual.set_load(0.7);
         usual
@@ -233,8 +238,8 @@ impl Scenario {
     /// The rate of open arrivals at a moment; `None` for closed ones.
     pub(crate) fn rate(&self, since_start: Duration) -> Option<f64> {
         let Arrivals::Open { rate } = self.arrivals else { return None };
-        let phase = self.phases.iter().rfind(|phase| phase.at <= since_start);
-        Some(phase.map_or(rate, |phase| phase.rate))
+        let begun = self.phases.partition_point(|phase| phase.at <= since_start);
+        Some(self.phases[..begun].last().map_or(rate, |phase| phase.rate))
     }
 
     pub(crate) fn joins_later(&self, worker: usize) -> bool {

@@ -31,6 +31,12 @@ pub struct Tally {
     pub refused_after_drain: u64,
     /// Share of slot time used, per worker and seed.
     pub busy: Vec<f64>,
+    /// Seconds that scaled workers ran, or were being started.
+    pub worker_seconds: f64,
+    /// How many workers were wanted, at each tick of a scaled fleet.
+    pub wanted: Vec<(Duration, u32)>,
+    /// How many of them took calls, at each tick.
+    pub ready: Vec<u32>,
     /// What was seen over time: [`MOMENTS`] equal parts of the run, or none before the first look.
     pub(crate) looks: Vec<Looks>,
 }
@@ -100,6 +106,9 @@ impl Tally {
         self.unfinished += other.unfinished;
         self.refused_after_drain += other.refused_after_drain;
         self.busy.extend(other.busy);
+        self.worker_seconds += other.worker_seconds;
+        self.wanted.extend(other.wanted);
+        self.ready.extend(other.ready);
         self.looks.resize(self.looks.len().max(other.looks.len()), Looks::default());
         for (mine, theirs) in self.looks.iter_mut().zip(other.looks) {
             mine.count += theirs.count;

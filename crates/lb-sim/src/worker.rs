@@ -92,6 +92,8 @@ pub(crate) struct SimWorker {
     /// Calls on their way to it: the oracles see them.
     pub(crate) on_the_way: u32,
     pub(crate) frozen_at: Timestamp,
+    /// Until then it works at half its speed.
+    pub(crate) warm_at: Timestamp,
     /// Of a hundred calls it fails so many.
     pub(crate) sick: u8,
     completed_total: u64,
@@ -115,6 +117,7 @@ impl SimWorker {
             links: vec![Link::default(); balancers],
             on_the_way: 0,
             frozen_at: Timestamp::default(),
+            warm_at: Timestamp::default(),
             sick: 0,
             completed_total: 0,
             faults_total: 0,
@@ -164,9 +167,10 @@ impl SimWorker {
         self.life == Life::Up && self.running.len() < usize::from(self.slots)
     }
 
-    /// How long `work` seconds take here.
-    pub(crate) fn takes(&self, work: f64) -> Duration {
-        lasting(work / self.speed)
+    /// How long `work` seconds take here, when they begin now.
+    pub(crate) fn takes(&self, work: f64, now: Timestamp) -> Duration {
+        let speed = if now < self.warm_at { self.speed / 2.0 } else { self.speed };
+        lasting(work / speed)
     }
 
     fn link_of(&mut self, token: CallToken) -> Option<&mut TokenCounts> {

@@ -21,9 +21,10 @@ use crate::{
 
 mod calls;
 mod faults;
+mod scaling;
 mod streams;
 
-use streams::Order;
+use {scaling::Scaler, streams::Order};
 
 /// How long a run goes on after the last call, besides a heartbeat: every lease and silence has passed by then.
 const SETTLE: Duration = Duration::from_secs(8);
@@ -87,6 +88,7 @@ struct World<'a> {
     /// Who is broken, by client.
     broken: Vec<bool>,
     budgets: Vec<RetryBudget>,
+    scaler: Option<Scaler>,
     tally: Tally,
 }
 
@@ -128,6 +130,10 @@ impl<'a> World<'a> {
             at_the_door: Vec::new(),
             broken: vec![false; scenario.clients as usize],
             budgets: vec![RetryBudget::default(); scenario.clients as usize],
+            scaler: scenario
+                .scaling
+                .as_ref()
+                .map(|scaling| Scaler::new(scaling, scenario.fleet.len())),
             tally: Tally::default(),
         }
     }
@@ -137,7 +143,8 @@ impl<'a> World<'a> {
             self.agenda.plan(self.now + TICK, Event::Tick { balancer });
         }
         for worker in 0..self.workers.len() {
-            if !self.scenario.joins_later(worker) {
+            let is_wanted = self.scaler.as_ref().is_none_or(|scaler| scaler.runs(worker));
+            if is_wanted && !self.scenario.joins_later(worker) {
                 self.start_worker(worker);
             }
         }
@@ -193,6 +200,7 @@ impl<'a> World<'a> {
             Event::Reconnect { balancer } => self.reconnect(balancer),
             Event::Tick { balancer } => self.tick(balancer),
             Event::Order => self.order_arrives(),
+            Event::Started { worker, order } => self.started(worker, order),
             Event::Fault { place, begins } => self.fault(place, begins),
         }
     }
@@ -206,6 +214,7 @@ impl<'a> World<'a> {
         }
         self.check_workers();
         if balancer == 0 {
+            self.scale();
             self.look();
         }
     }

@@ -300,6 +300,7 @@ impl Source<'_> {
             return self.refuse("clients", raw.clients, format!("1 to {TOLD_APART_LIMIT}"));
         }
         let mut scenario = Scenario {
+            scaling: None,
             phases: Vec::new(),
             clients: raw.arrivals.clients.unwrap_or(raw.clients),
             queue: raw.queue,

@@ -159,7 +159,7 @@ impl World<'_> {
         let worker = &mut self.workers[place as usize];
         while worker.has_free_slot() {
             let Some(call) = worker.queue.pop_front() else { break };
-            let finish = self.now + worker.takes(self.calls[call as usize].work);
+            let finish = self.now + worker.takes(self.calls[call as usize].work, self.now);
             worker.running.push((call, finish));
             let epoch = worker.epoch;
             self.agenda.plan(finish, Event::Finish { worker: place, epoch, call });

@@ -30,10 +30,12 @@ impl World<'_> {
             (FaultKind::BrokenClient, begins) => self.broken[target as usize] = begins,
             (FaultKind::BalancerLoss, true) => self.lose_balancer(target),
             (FaultKind::BalancerLoss, false) => self.restart_balancer(target),
+            (FaultKind::HostLoss, true) => self.lose_host(target),
+            (FaultKind::HostLoss, false) => self.return_host(target),
         }
     }
 
-    fn crash(&mut self, place: u32) {
+    pub(super) fn crash(&mut self, place: u32) {
         let worker = &mut self.workers[place as usize];
         if !matches!(worker.life, Life::Up | Life::Frozen) {
             return;
@@ -85,7 +87,7 @@ impl World<'_> {
     }
 
     /// The worker is stopped in good order: it says so, finishes what it has and what is on its way, and goes.
-    fn drain(&mut self, place: u32) {
+    pub(super) fn drain(&mut self, place: u32) {
         let worker = &mut self.workers[place as usize];
         if worker.life == Life::Up {
             worker.draining = true;
@@ -112,6 +114,9 @@ impl World<'_> {
         }
         self.balancers[balancer as usize] =
             SimBalancer::new(self.rule, old.incarnation + 1, self.scenario.reports);
+        if balancer == 0 {
+            self.plan_anew();
+        }
         self.balancer_returns(balancer);
     }
 }
