@@ -15,7 +15,7 @@ impl TimeOfDay {
         Self(minutes % DAY)
     }
 
-    /// Minutes after midnight, below [`DAY`].
+    /// Minutes after midnight, below 1,440.
     pub const fn minutes(self) -> u16 {
         self.0
     }

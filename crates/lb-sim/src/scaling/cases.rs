@@ -79,9 +79,8 @@ fn day(at: f64, seconds: f64, every: Option<f64>) -> f64 {
 
 /// A day within three hours: the curve is eight times as steep, the planner's windows are what they are.
 const DAY: u32 = 10_800;
-/// Bursts that hardly leave the planner time to send away whom the last one needed, and rarer ones.
+/// Between two bursts: it hardly leaves the planner time to send away whom the last one needed.
 const FREQUENT: f64 = 1_200.0;
-const RARE: f64 = 3_600.0;
 
 fn case(name: &str, every: Option<f64>, held: Option<f64>) -> Case {
     let scenario = scaled(name, 3, DAY.into());
@@ -97,11 +96,6 @@ pub fn quiet_day() -> Case {
 /// A burst every twenty minutes. Whoever is called for two minutes stays for at least five.
 pub fn bursty_day() -> Case {
     case("a day in three hours with bursts, 2 of 20 min", Some(FREQUENT), Some(1.37))
-}
-
-/// A burst every hour.
-pub fn busy_day() -> Case {
-    case("a day in three hours with bursts, 2 of 60 min", Some(RARE), Some(1.25))
 }
 
 /// Eight busy workers, twelve for two minutes of each twenty.
@@ -166,5 +160,5 @@ pub const STEP_AT: Duration = Duration::from_secs(120);
 
 /// All that are compared with the clairvoyant planner.
 pub fn cases() -> Vec<Case> {
-    vec![quiet_day(), bursty_day(), bursts(), busy_day()]
+    vec![quiet_day(), bursty_day(), bursts()]
 }
