@@ -215,8 +215,14 @@ fn bad_inputs(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> 
 /// When something of it stays, or a call fails.
 fn remove(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
     let ansible = Ansible::new(cluster, repository)?;
+    let leaving = cluster.workers().last().context("there are workers")?;
+    say("- Ansible: drain.yml fails when calls do not end in time");
+    let long = "systemd-run --quiet --setenv=HOME=/root --unit=lb-long-$i lbctl run sleep 1000s";
+    cluster.client(0).run(&format!("for i in $(seq 20); do {long}; done"))?;
+    let soon = ["--limit", &leaving.name, "--extra-vars", "lb_worker_drained_within_s=2"];
+    ansible.play_fails("drain.yml", OLD, &soon)?;
+    cluster.client(0).run("systemctl stop 'lb-long-*'")?;
     under_load(cluster, "drain.yml and remove.yml", || {
-        let leaving = cluster.workers().last().context("there are workers")?;
         ansible.play("drain.yml", OLD, &["--limit", &leaving.name])?;
         // With the second worker of this machine.
         let drained = format!("test $(lbctl workers | grep -c '^{}.*draining') = 2", leaving.name);
