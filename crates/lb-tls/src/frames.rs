@@ -39,7 +39,7 @@ const HEADER_LIMIT: usize = 16 << 10;
 const BYTES_DECODED: usize = 16;
 
 /// What a connection may send at once: more than any does in its first moments.
-const OF_CONNECTION: Growth = Growth { burst: 8, per_second: 2 };
+const OF_CONNECTION: Growth = Growth { burst: 8, per_second: 1 };
 /// What all connections of an address may together, beyond that: a client that begins, or gives up, a thousand calls at once.
 const OF_ADDRESS: Growth = Growth { burst: 1000, per_second: 100 };
 /// Bytes that are read at a time from a connection on which requests count, until it has been sent
@@ -295,9 +295,9 @@ mod tests {
         let (now, shared) = (Instant::now(), Shared::default());
         let mut frames = Frames::new(false, now);
         assert_eq!(frames.spend(1008, &shared, now), None);
-        assert_eq!(frames.spend(1, &shared, now), Some(Duration::from_millis(500)));
+        assert_eq!(frames.spend(1, &shared, now), Some(Duration::from_secs(1)));
         let later = now + Duration::from_millis(1010);
-        assert_eq!(frames.spend(1 + 100, &shared, later), None);
+        assert_eq!(frames.spend(100, &shared, later), None);
         frames.sent(1600);
         assert_eq!(frames.spend(100, &shared, later), None);
         assert!(frames.spend(20, &shared, later).is_some());

@@ -12,7 +12,7 @@ use std::{
     io::{BufRead as _, BufReader, Lines, Read as _},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, ChildStdout, Stdio},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(20);
 /// Before each measurement: what the last one has left to the kernel settles.
 const SETTLE: Duration = Duration::from_millis(300);
+/// How long the balancer is alone with its attackers.
+const ALONE: Duration = Duration::from_secs(1);
 /// Where attackers come from; each attack has addresses of its own, as the balancer remembers some for seconds.
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 const ADDRESSES: u32 = 8;
@@ -114,6 +116,8 @@ struct Round {
     under: f64,
     /// Honest picks that failed under the attack.
     failed: u64,
+    /// What the attack takes of the balancer when nobody else asks it for anything, in the second after: a share of all cores.
+    cpu_share: f64,
     /// Memory of the balancer under the attack, in KiB.
     resident_kib: u64,
     /// Its open files at the same time, and before.
@@ -224,6 +228,10 @@ impl Range {
         let attack = self.attack(kind, self.balancer.address)?;
         let picks = self.picks();
         let (resident_kib, files) = (self.resident_kib()?, self.files()?);
+        let cpu = self.cpu()?;
+        sleep(ALONE);
+        let cores = thread::available_parallelism()?.get() as f64;
+        let cpu_share = self.cpu()?.saturating_sub(cpu).as_secs_f64() / ALONE.as_secs_f64() / cores;
         let attackers = attack.end()?;
         let ended = Instant::now();
         let gone_after_s = loop {
@@ -248,6 +256,7 @@ impl Range {
             beside,
             under,
             failed,
+            cpu_share,
             resident_kib,
             files,
             files_before,
@@ -278,6 +287,18 @@ impl Range {
         let first = lines.next().context("the attackers have ended")??;
         ensure!(first == "ready", "the attackers said {first:?}");
         Ok(Attack { child, lines })
+    }
+
+    /// CPU time of the balancer so far, by the kernel's own account.
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.balancer.id()))? {
+            // A thread that has ended meanwhile has none.
+            let account = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            let time = account.split(' ').next().and_then(|time| time.parse().ok());
+            nanoseconds += time.unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     fn files(&self) -> anyhow::Result<usize> {

@@ -14,8 +14,8 @@ pub(super) fn render(report: &Report) -> String {
     let mut text = format!(
         "\n{}, {} cores; commit {}, {}. {} connections from 8 addresses, {} rounds, {} s of picks each time; medians. The balancer had {} MB \
          before the first attack and {} MB after the last.\n\n\
-         | attack | picks against none | against attackers elsewhere | failed picks | memory | open files | gone after | connections made, ended by the balancer | |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+         | attack | picks against none | against attackers elsewhere | failed picks | processor | memory | open files | gone after | connections made, ended by the balancer | |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
         environment.machine,
         environment.cores,
         environment.commit,
@@ -43,12 +43,13 @@ fn row(text: &mut String, Series { kind, rounds }: &Series) -> std::fmt::Result 
     let gone = gone.map_or("**never**".to_owned(), |times| {
         format!("{:.1} s", times.into_iter().fold(0.0, f64::max))
     });
+    let share = of(|round| round.cpu_share * 100.0);
     let opened = of(|round| round.attackers.opened as f64);
     let ended = of(|round| round.attackers.ended as f64);
     let reached = alone.max(beside) >= LEAST && failed == 0;
     let reached = if reached { "reached" } else { "**missed**" };
     writeln!(
         text,
-        "| {kind} | {alone:.2} | {beside:.2} | {failed} | {memory} MB | {files} | {gone} | {opened:.0}, {ended:.0} | {reached} |"
+        "| {kind} | {alone:.2} | {beside:.2} | {failed} | {share:.0} % | {memory} MB | {files} | {gone} | {opened:.0}, {ended:.0} | {reached} |"
     )
 }
