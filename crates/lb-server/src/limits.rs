@@ -123,8 +123,7 @@ impl Places {
     /// # Errors
     /// RESOURCE_EXHAUSTED, naming the limit, and when to try again.
     pub(crate) fn take(&self, peer: &Peer) -> Result<Place, Status> {
-        let address =
-            peer.address.map_or(Ipv6Addr::UNSPECIFIED.into(), |at| at.ip().to_canonical());
+        let address = peer.ip().unwrap_or(Ipv6Addr::UNSPECIFIED.into());
         let mut count = lock(&self.count);
         let of_peer = count.peers.get(&address).copied().unwrap_or(0);
         let (taken, whose, limit, key) = if of_peer >= count.per_peer {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -42,6 +42,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Which machine it is: the same address for both families of one host.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip().to_canonical())
+    }
+
     /// Counts one more request of this peer's address, unless there are `most` already. It is counted until the result is
     /// dropped.
     pub fn enter(&self, most: usize) -> Option<Entered> {

@@ -35,8 +35,7 @@ pub(crate) fn client_key(peer: &Peer) -> ClientKey {
     if let Some(identity) = &peer.identity {
         return key_of((identity.role.as_str(), &identity.name));
     }
-    let address = peer.address.map(|address| address.ip().to_canonical());
-    match address.filter(|ip| !ip.is_loopback()) {
+    match peer.ip().filter(|ip| !ip.is_loopback()) {
         Some(ip) => key_of(ip),
         None => ClientKey(fastrand::u64(..)),
     }
