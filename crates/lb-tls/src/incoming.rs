@@ -40,6 +40,9 @@ const UNREAD_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes that the kernel takes for a peer beyond what it can send to it now. Without it that is megabytes, for peers that read
 /// nothing, too.
 const UNSENT_LIMIT: u32 = 128 << 10;
+/// Bytes that the kernel keeps of what a peer sends and nobody has read yet; it takes twice as much memory for them. Left to itself it
+/// goes up to megabytes for each, and all sockets of the machine become slow when they have some percent of its memory together.
+const UNTAKEN_LIMIT: usize = 64 << 10;
 /// When the system has no room for one more connection, it is asked again after this time. Those that wait stay in the
 /// kernel's queue; asking at once would take a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -102,7 +105,8 @@ impl Incoming {
         let socket = SockRef::from(&stream);
         let set = set
             .and_then(|()| socket.set_tcp_user_timeout(Some(UNREAD_LIMIT)))
-            .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_LIMIT));
+            .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_LIMIT))
+            .and_then(|()| socket.set_recv_buffer_size(UNTAKEN_LIMIT));
         if let Err(error) = set {
             debug!(peer = %from, %error, "a connection keeps the kernel's habits");
         }

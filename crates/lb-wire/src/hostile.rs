@@ -21,8 +21,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tokio::{
-    io::AsyncReadExt as _,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
     sync::oneshot,
     task::JoinSet,
     time::{sleep, timeout},
@@ -37,6 +36,8 @@ const COME_BACK: Duration = Duration::from_secs(1);
 const OPENING: Duration = Duration::from_secs(3);
 /// Receive buffer of those that read nothing, in bytes: the less, the sooner the other side is stuck.
 const SMALL: u32 = 4096;
+/// Send buffer of all, in bytes. What lies in it is memory of their machine, which here is also that of those who are attacked.
+const OWN: u32 = 16 << 10;
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -144,6 +145,7 @@ impl Attacker {
     async fn connect(self) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(self.from)?;
+        socket.set_send_buffer_size(OWN)?;
         if !self.kind.reads() {
             socket.set_recv_buffer_size(SMALL)?;
         }
@@ -212,21 +214,4 @@ async fn listen(stream: &TcpStream, answers: bool) -> io::Result<()> {
             let _ = stream.try_write(&wire::answers(&mut heard));
         }
     }
-}
-
-/// Takes connections and reads all that comes, to compare with: what an attack costs the machine when the one attacked does next
-/// to nothing.
-pub(crate) fn sink() -> anyhow::Result<()> {
-    roles::allow_files()?;
-    roles::single_threaded()?.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
-        roles::announce(listener.local_addr()?);
-        loop {
-            let (mut stream, _) = listener.accept().await?;
-            tokio::spawn(async move {
-                let mut buffer = [0; 8192];
-                while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
-            });
-        }
-    })
 }

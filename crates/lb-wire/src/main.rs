@@ -33,8 +33,6 @@ enum Role {
     Load(load::Arguments),
     /// Attack a balancer or a worker
     Hostile(hostile::Arguments),
-    /// Take connections and read all that comes, to compare with
-    Sink,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,6 +42,5 @@ fn main() -> anyhow::Result<()> {
         Role::Bare(arguments) => roles::bare(&arguments),
         Role::Load(arguments) => load::run(&arguments),
         Role::Hostile(arguments) => hostile::run(&arguments),
-        Role::Sink => hostile::sink(),
     }
 }

@@ -1,16 +1,15 @@
 //! `cargo xtask hostile`: what honest clients feel of an attack, and what is left of it.
 //!
 //! Real processes on the loopback: a balancer, two workers, one honest client with 64 unary picks under way, and one
-//! process with all attackers. In each round the client is measured three times for each kind of attack: alone, while the
-//! attackers are at the balancer, and while they are at a process that only reads. Attackers need processor time, and here they take
-//! it from the same cores: the third tells how much the picks lose to that alone.
+//! process with all attackers. In each round the client is measured for each kind of attack, alone and then under it.
+//! Attackers need processor time, and here they take it from the same cores, so theirs is measured, too.
 
 mod table;
 
 use std::{
     fs,
     io::{BufRead as _, BufReader, Lines, Read as _},
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     process::{Child, ChildStdout, Stdio},
     thread::{self, sleep},
     time::{Duration, Instant},
@@ -70,10 +69,10 @@ pub(crate) struct Options {
     /// Only these kinds; by default all of them
     kinds: Vec<String>,
     /// Rounds; each tries every kind once
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long the client is measured each time
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Hostile connections
     #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -108,14 +107,10 @@ struct Series {
 /// One kind in one round.
 #[derive(Debug, Serialize, Deserialize)]
 struct Round {
-    /// Picks a second without an attack.
-    alone: f64,
-    /// While the attackers are at a process that only reads.
-    beside: f64,
-    /// While they are at the balancer.
-    under: f64,
-    /// Honest picks that failed under the attack.
-    failed: u64,
+    /// Without the attack.
+    alone: Honest,
+    /// Under it.
+    under: Honest,
     /// What the attack takes of the balancer when nobody else asks it for anything, in the second after: a share of all cores.
     cpu_share: f64,
     /// Memory of the balancer under the attack, in KiB.
@@ -127,6 +122,17 @@ struct Round {
     gone_after_s: Option<f64>,
     /// What became of the attackers.
     attackers: Attackers,
+}
+
+/// What the honest client got, and what it took.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Honest {
+    picks_per_second: f64,
+    failed: u64,
+    /// Processor time of the client and the balancer meanwhile: a share of all cores.
+    busy: f64,
+    /// And of the attackers.
+    attackers: f64,
 }
 
 /// As `lb-wire hostile` prints it.
@@ -197,7 +203,6 @@ fn measure(options: &Options, chosen: &[String]) -> anyhow::Result<Report> {
 struct Range {
     balancer: Process,
     workers: [Process; 2],
-    sink: Process,
     seconds: String,
     count: String,
     next_address: Ipv4Addr,
@@ -206,27 +211,21 @@ struct Range {
 impl Range {
     fn start(options: &Options) -> anyhow::Result<Self> {
         let program = program();
-        let start = |arguments: &[&str]| Process::ours(&program, arguments);
         // Whoever is attacked writes of it, and that costs something, too.
         let log = root().join(FOLDER).join("hostile.log");
         let balancer = Process::ours_with_log(&program, &["balancer", "--log"], &log)?;
         let at = balancer.address.to_string();
-        let worker = |id| start(&["worker", "--id", id, "--balancer", &at]);
+        let worker = |id| Process::ours(&program, &["worker", "--id", id, "--balancer", &at]);
         let workers = [worker("w1")?, worker("w2")?];
         let (seconds, count) = (options.seconds.to_string(), options.count.to_string());
-        let sink = start(&["sink"])?;
-        Ok(Self { balancer, workers, sink, seconds, count, next_address: FIRST_ADDRESS })
+        Ok(Self { balancer, workers, seconds, count, next_address: FIRST_ADDRESS })
     }
 
     fn round(&mut self, kind: &str) -> anyhow::Result<Round> {
-        let alone = self.picks()?.per_second;
-        let attack = self.attack(kind, self.sink.address)?;
-        let beside = self.picks()?.per_second;
-        attack.end()?;
-        sleep(SETTLE);
+        let alone = self.picks(None)?;
         let files_before = self.files()?;
-        let attack = self.attack(kind, self.balancer.address)?;
-        let picks = self.picks();
+        let attack = self.attack(kind)?;
+        let under = self.picks(Some(&attack));
         let (resident_kib, files) = (self.resident_kib()?, self.files()?);
         let cpu = self.cpu()?;
         sleep(ALONE);
@@ -244,18 +243,13 @@ impl Range {
             sleep(GLANCE);
         };
         sleep(SETTLE);
-        let (under, failed) = match picks {
-            Ok(picks) => (picks.per_second, picks.failed),
-            Err(error) => {
-                say(&format!("{kind}: the honest client could not work: {error:#}"));
-                (0.0, 1)
-            }
-        };
+        let under = under.unwrap_or_else(|error| {
+            say(&format!("{kind}: the honest client could not work: {error:#}"));
+            Honest { failed: 1, ..Honest::default() }
+        });
         Ok(Round {
             alone,
-            beside,
             under,
-            failed,
             cpu_share,
             resident_kib,
             files,
@@ -266,19 +260,34 @@ impl Range {
     }
 
     /// The honest client, with connections of its own.
-    fn picks(&self) -> anyhow::Result<Measured> {
+    fn picks(&self, attack: Option<&Attack>) -> anyhow::Result<Honest> {
         let workers = self.workers.len().to_string();
         let mut load =
             command(program(), &["load", "pick", "--depth", "64", "--workers", &workers]);
         load.args(["--seconds", &self.seconds, "--balancer", &self.balancer.address.to_string()]);
+        load.args(["--process", &format!("balancer={}", self.balancer.id())]);
+        if let Some(attack) = attack {
+            load.args(["--process", &format!("attackers={}", attack.child.id())]);
+        }
         let text = tools::output(load)?;
-        serde_json::from_str(&text).with_context(|| format!("the load printed {text:?}"))
+        let measured: Measured =
+            serde_json::from_str(&text).with_context(|| format!("the load printed {text:?}"))?;
+        let cores = thread::available_parallelism()?.get() as f64;
+        let share = |cpu_us: f64| cpu_us * measured.per_second / 1e6 / cores;
+        let attackers = measured.cpu_us.get("attackers").copied().unwrap_or(0.0);
+        Ok(Honest {
+            picks_per_second: measured.per_second,
+            failed: measured.failed,
+            busy: share(measured.cpu_us_total() - attackers),
+            attackers: share(attackers),
+        })
     }
 
-    fn attack(&mut self, kind: &str, target: SocketAddr) -> anyhow::Result<Attack> {
+    fn attack(&mut self, kind: &str) -> anyhow::Result<Attack> {
         let from = self.next_address;
         self.next_address = Ipv4Addr::from_bits(from.to_bits() + ADDRESSES);
-        let mut attack = command(program(), &["hostile", kind, "--target", &target.to_string()]);
+        let mut attack = command(program(), &["hostile", kind]);
+        attack.args(["--target", &self.balancer.address.to_string()]);
         attack.args(["--count", &self.count, "--from", &from.to_string()]);
         attack.args(["--addresses", &ADDRESSES.to_string()]);
         let mut child = attack.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
