@@ -208,3 +208,24 @@ impl Values for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_keeps_little_for_a_peer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _peer = TcpStream::connect(address).await.unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
+        let stream = stream.into_std().unwrap();
+        let same_socket = stream.try_clone().unwrap();
+        let mut incoming = Incoming::new(listener, Tls::open());
+        let _kept = incoming.welcome(TcpStream::from_std(stream).unwrap(), from).unwrap();
+        let socket = SockRef::from(&same_socket);
+        // Twice of what was asked for is the kernel's own account (socket(7)).
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * UNTAKEN_LIMIT);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_LIMIT);
+    }
+}
