@@ -1,8 +1,10 @@
 //! `cargo xtask hostile`: what honest clients feel of an attack, and what is left of it.
 //!
 //! Real processes on the loopback: a balancer, two workers, one honest client with 64 unary picks under way, and one
-//! process with all attackers. In each round the client is measured for each kind of attack, alone and then under it.
-//! Attackers need processor time, and here they take it from the same cores, so theirs is measured, too.
+//! process with all attackers. In each round the client is measured for each kind of attack: before, under it, and after.
+//!
+//! Attackers would have processors of their own. Here they have the same, so they run at the lowest priority: they get what
+//! the others leave, and what they sent is counted.
 
 mod table;
 
@@ -69,10 +71,10 @@ pub(crate) struct Options {
     /// Only these kinds; by default all of them
     kinds: Vec<String>,
     /// Rounds; each tries every kind once
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "COUNT", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long the client is measured each time
-    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=60))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Hostile connections
     #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -107,10 +109,12 @@ struct Series {
 /// One kind in one round.
 #[derive(Debug, Serialize, Deserialize)]
 struct Round {
-    /// Without the attack.
-    alone: Honest,
-    /// Under it.
-    under: Honest,
+    /// Honest picks a second before the attack, and after it.
+    alone: [f64; 2],
+    /// And under it.
+    under: f64,
+    /// Honest picks that failed under it.
+    failed: u64,
     /// What the attack takes of the balancer when nobody else asks it for anything, in the second after: a share of all cores.
     cpu_share: f64,
     /// Memory of the balancer under the attack, in KiB.
@@ -122,17 +126,6 @@ struct Round {
     gone_after_s: Option<f64>,
     /// What became of the attackers.
     attackers: Attackers,
-}
-
-/// What the honest client got, and what it took.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Honest {
-    picks_per_second: f64,
-    failed: u64,
-    /// Processor time of the client and the balancer meanwhile: a share of all cores.
-    busy: f64,
-    /// And of the attackers.
-    attackers: f64,
 }
 
 /// As `lb-wire hostile` prints it.
@@ -222,10 +215,10 @@ impl Range {
     }
 
     fn round(&mut self, kind: &str) -> anyhow::Result<Round> {
-        let alone = self.picks(None)?;
+        let before = self.picks()?.per_second;
         let files_before = self.files()?;
         let attack = self.attack(kind)?;
-        let under = self.picks(Some(&attack));
+        let picks = self.picks();
         let (resident_kib, files) = (self.resident_kib()?, self.files()?);
         let cpu = self.cpu()?;
         sleep(ALONE);
@@ -243,13 +236,18 @@ impl Range {
             sleep(GLANCE);
         };
         sleep(SETTLE);
-        let under = under.unwrap_or_else(|error| {
-            say(&format!("{kind}: the honest client could not work: {error:#}"));
-            Honest { failed: 1, ..Honest::default() }
-        });
+        let (under, failed) = match picks {
+            Ok(picks) => (picks.per_second, picks.failed),
+            Err(error) => {
+                say(&format!("{kind}: the honest client could not work: {error:#}"));
+                (0.0, 1)
+            }
+        };
+        let alone = [before, self.picks()?.per_second];
         Ok(Round {
             alone,
             under,
+            failed,
             cpu_share,
             resident_kib,
             files,
@@ -260,33 +258,20 @@ impl Range {
     }
 
     /// The honest client, with connections of its own.
-    fn picks(&self, attack: Option<&Attack>) -> anyhow::Result<Honest> {
+    fn picks(&self) -> anyhow::Result<Measured> {
         let workers = self.workers.len().to_string();
         let mut load =
             command(program(), &["load", "pick", "--depth", "64", "--workers", &workers]);
         load.args(["--seconds", &self.seconds, "--balancer", &self.balancer.address.to_string()]);
-        load.args(["--process", &format!("balancer={}", self.balancer.id())]);
-        if let Some(attack) = attack {
-            load.args(["--process", &format!("attackers={}", attack.child.id())]);
-        }
         let text = tools::output(load)?;
-        let measured: Measured =
-            serde_json::from_str(&text).with_context(|| format!("the load printed {text:?}"))?;
-        let cores = thread::available_parallelism()?.get() as f64;
-        let share = |cpu_us: f64| cpu_us * measured.per_second / 1e6 / cores;
-        let attackers = measured.cpu_us.get("attackers").copied().unwrap_or(0.0);
-        Ok(Honest {
-            picks_per_second: measured.per_second,
-            failed: measured.failed,
-            busy: share(measured.cpu_us_total() - attackers),
-            attackers: share(attackers),
-        })
+        serde_json::from_str(&text).with_context(|| format!("the load printed {text:?}"))
     }
 
     fn attack(&mut self, kind: &str) -> anyhow::Result<Attack> {
         let from = self.next_address;
         self.next_address = Ipv4Addr::from_bits(from.to_bits() + ADDRESSES);
-        let mut attack = command(program(), &["hostile", kind]);
+        let mut attack = command("nice", &["--adjustment=19"]);
+        attack.arg(program()).args(["hostile", kind]);
         attack.args(["--target", &self.balancer.address.to_string()]);
         attack.args(["--count", &self.count, "--from", &from.to_string()]);
         attack.args(["--addresses", &ADDRESSES.to_string()]);

@@ -108,11 +108,25 @@ pub(super) struct Judgement {
 
 /// The middle one; of an even number, the mean of the two.
 pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
+    let values = sorted(values);
     if values.is_empty() {
         return f64::NAN;
     }
-    values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) }
+}
+
+/// The ends of the middle half, by nearest rank.
+pub(super) fn quartiles(values: impl IntoIterator<Item = f64>) -> [f64; 2] {
+    let values = sorted(values);
+    [1, 3].map(|quarters| {
+        let rank = (values.len() * quarters).div_ceil(4);
+        values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    })
+}
+
+fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values
 }

@@ -3,20 +3,14 @@
 use std::fmt::Write as _;
 
 use super::{Report, Round, Series};
-use crate::bench::result::median;
+use crate::bench::result::{median, quartiles};
 
 /// Least share of their throughput that honest clients keep.
 const LEAST: f64 = 0.9;
 
 impl Round {
     fn ratio(&self) -> f64 {
-        self.under.picks_per_second / self.alone.picks_per_second
-    }
-
-    /// Against what could be picked in the processor time that the attackers' own processes leave.
-    fn ratio_of_left(&self) -> f64 {
-        let left = (1.0 - self.under.attackers) / self.alone.busy;
-        self.ratio() / left.clamp(f64::MIN_POSITIVE, 1.0)
+        2.0 * self.under / self.alone.iter().sum::<f64>()
     }
 }
 
@@ -26,8 +20,8 @@ pub(super) fn render(report: &Report) -> String {
     let mut text = format!(
         "\n{}, {} cores; commit {}, {}. {} connections from 8 addresses, {} rounds, {} s of picks each time; medians. The balancer had {} MB \
          before the first attack and {} MB after the last.\n\n\
-         | attack | picks | attackers' processor | picks of what that leaves | failed | processor | memory | open files | gone after | connections made, ended by the balancer | |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+         | attack | picks | middle half of rounds | failed | processor | memory | open files | gone after | connections made, ended by the balancer | sent | |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
         environment.machine,
         environment.cores,
         environment.commit,
@@ -46,9 +40,10 @@ pub(super) fn render(report: &Report) -> String {
 
 fn row(text: &mut String, Series { kind, rounds }: &Series) -> std::fmt::Result {
     let of = |number: fn(&Round) -> f64| median(rounds.iter().map(number));
-    let (ratio, of_left) = (of(Round::ratio), of(Round::ratio_of_left));
-    let theirs = of(|round| round.under.attackers * 100.0);
-    let failed: u64 = rounds.iter().map(|round| round.under.failed).sum();
+    let ratio = of(Round::ratio);
+    let [lower, upper] = quartiles(rounds.iter().map(Round::ratio));
+    let sent = of(|round| round.attackers.bytes as f64 / 1e6);
+    let failed: u64 = rounds.iter().map(|round| round.failed).sum();
     let memory = rounds.iter().map(|round| round.resident_kib).max().unwrap_or(0) / 1024;
     let files = rounds.iter().map(|round| round.files).max().unwrap_or(0);
     let gone: Option<Vec<f64>> = rounds.iter().map(|round| round.gone_after_s).collect();
@@ -58,10 +53,10 @@ fn row(text: &mut String, Series { kind, rounds }: &Series) -> std::fmt::Result 
     let share = of(|round| round.cpu_share * 100.0);
     let opened = of(|round| round.attackers.opened as f64);
     let ended = of(|round| round.attackers.ended as f64);
-    let reached = of_left >= LEAST && failed == 0;
+    let reached = ratio >= LEAST && failed == 0;
     let reached = if reached { "reached" } else { "**missed**" };
     writeln!(
         text,
-        "| {kind} | {ratio:.2} | {theirs:.0} % | {of_left:.2} | {failed} | {share:.0} % | {memory} MB | {files} | {gone} | {opened:.0}, {ended:.0} | {reached} |"
+        "| {kind} | {ratio:.2} | {lower:.2} to {upper:.2} | {failed} | {share:.0} % | {memory} MB | {files} | {gone} | {opened:.0}, {ended:.0} | {sent:.0} MB | {reached} |"
     )
 }
