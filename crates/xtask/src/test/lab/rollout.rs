@@ -148,11 +148,7 @@ fn upgrades(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> {
         ensure!(noticed, "it was not the end that was noticed:\n{}", said.text);
         Ok(())
     })?;
-    under_load(cluster, "rollback.yml brings the canary back", || {
-        ansible.play("rollback.yml", NEW, &[])?;
-        all_have(cluster, NEW)
-    })?;
-    under_load(cluster, "rollback.yml goes back to the version before", || {
+    under_load(cluster, "rollback.yml goes back, the canary from further than the others", || {
         ansible.play("rollback.yml", OLD, &[])?;
         all_have(cluster, OLD)
     })
