@@ -302,8 +302,7 @@ impl Builder {
         self.limits()?;
         listen::check(&self.listen, self.scope).map_err(ListenError::Bind)?;
         for address in &self.balancers {
-            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-            if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+            if !lb_link::check_address(address) {
                 return Err(BuildError::Balancer(address.chars().take(80).collect()));
             }
         }

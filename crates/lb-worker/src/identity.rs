@@ -14,10 +14,10 @@ use std::{
     path::Path,
 };
 
-use sysinfo::System;
 use tracing::warn;
 
 use lb_core::id::{LABEL_LIMIT, WorkerId};
+use lb_link::host;
 
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 const FILE: &str = "worker-id";
@@ -26,7 +26,7 @@ const SUFFIX_LIMIT: usize = 9;
 
 /// The id of a worker that listens on `port`.
 pub(crate) fn default_id(port: u16) -> WorkerId {
-    let host = host_label(&System::host_name().unwrap_or_default());
+    let host = host::label(LABEL_LIMIT - SUFFIX_LIMIT, "worker");
     // systemd separates several directories with colons; the first is ours.
     let directory = env::var(STATE_DIRECTORY).ok();
     let directory =
@@ -72,26 +72,13 @@ fn write_whole(file: &Path, text: &str) -> io::Result<()> {
     fs::rename(new, file)
 }
 
-/// A host name as the start of an id: lower case, everything unusual becomes '-', without the domain.
-fn host_label(name: &str) -> String {
-    let first = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let usual = |character: char| if character.is_ascii_alphanumeric() { character } else { '-' };
-    let label: String = first.chars().map(usual).take(LABEL_LIMIT - SUFFIX_LIMIT).collect();
-    let label = label.trim_matches('-');
-    if label.is_empty() { "worker".to_owned() } else { label.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn host_names_become_labels() {
-        assert_eq!(host_label("Node-7.example.org"), "node-7");
-        assert_eq!(host_label("my_böx"), "my-b-x");
-        assert_eq!(host_label("-"), "worker");
-        assert_eq!(host_label(""), "worker");
-        assert_eq!(numbered(&host_label(&"x".repeat(80)), 65535).as_str().len(), 60);
+    fn a_port_follows_the_host() {
+        assert_eq!(numbered("node-7", 65535).as_str(), "node-7-65535");
     }
 
     #[test]

@@ -19,7 +19,6 @@
 //!
 //! [`compute`] is the service that the `lb-worker` daemon serves, and [`daemon`] is that daemon.
 
-mod balancers;
 mod builder;
 pub mod compute;
 pub mod daemon;

@@ -9,16 +9,16 @@ use tracing::{info, warn};
 
 use lb_core::id::{ClusterName, ServiceName, WorkerId};
 use lb_discovery::{Advertisement, Discovery, DiscoveryError, Role, Scope};
+use lb_link::Source;
 use lb_proto::v1;
 use lb_tls::Tls;
 
 use crate::{
-    balancers::{self, Source},
     builder::{BuildError, Builder},
     drain::drain,
     load::Load,
     presence, probes,
-    registration::{Registrar, board::Board},
+    registration::{self, Registrar, board::Board},
     server::{GrpcServer, ServerError},
     state::StateCell,
     usage::{self, Usage},
@@ -184,7 +184,7 @@ impl Worker {
         let mut server = GrpcServer::start(listener, routes, profile.load.clone(), tls);
         let discovery = profile.discovery()?;
         let source = profile.source(discovery.as_ref());
-        let registrations = spawn(balancers::follow(Arc::clone(&registrar), source));
+        let registrations = spawn(registration::follow(Arc::clone(&registrar), source));
 
         let life = profile.live(discovery.as_ref(), &shutdown);
         let advertisement = tokio::select! {

@@ -10,13 +10,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tracing::{debug, info, warn};
 
-use lb_core::id::{BalancerId, WorkerNumber};
-use lb_proto::v1::{
-    self, registry_client::RegistryClient, registry_message::Kind as Incoming,
-    worker_message::Kind as Outgoing,
-};
-use lb_tls::Mode;
-
 use super::{
     Registrar,
     board::{self, DrainAnswer, Entry, Shown},
@@ -26,6 +19,12 @@ use crate::{
     load::{LoadView, OpenTally, Tallies},
     state::State,
     usage::Usage,
+};
+use lb_core::id::{BalancerId, WorkerNumber};
+use lb_link::{DialError, Refusal};
+use lb_proto::v1::{
+    self, registry_client::RegistryClient, registry_message::Kind as Incoming,
+    worker_message::Kind as Outgoing,
 };
 
 /// A balancer answers a hello at once or not at all.
@@ -39,25 +38,16 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Why there is no registration (any more).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    #[error("cannot look up balancer {name}")]
-    Lookup { name: String, source: std::io::Error },
-    #[error("balancer {place} has no address that this worker can dial")]
-    NoAddress { place: String },
-    #[error(
-        "balancer {place} announces the mode {theirs} and this worker speaks {ours}: all of a cluster must speak the same \
-         (tls.mode)"
-    )]
-    Mode { place: String, theirs: String, ours: Mode },
-    #[error("cannot connect to balancer {address}")]
-    Connect { address: SocketAddr, source: tonic::transport::Error },
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("balancer {address} does not take registrations")]
     Open { address: SocketAddr, source: Box<Status> },
     #[error("balancer {address} did not answer the hello within {} s", ANSWER_TIMEOUT.as_secs())]
     NoAnswer { address: SocketAddr },
     #[error("balancer {address} answered the hello with something else than Accepted or Refused")]
     Nonsense { address: SocketAddr },
-    #[error("refused ({code:?}): {reason}")]
-    Refused { code: Code, reason: String, retry_after: Duration },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("the stream to balancer {balancer} broke")]
     Broken { balancer: BalancerId, source: Box<Status> },
     #[error("balancer {balancer} closed the stream")]
@@ -112,10 +102,17 @@ pub(super) async fn open(
 }
 
 fn refusal(refused: v1::Refused) -> LinkError {
-    LinkError::Refused {
+    LinkError::Refused(Refusal {
         code: Code::from_i32(refused.code),
         reason: refused.reason,
         retry_after: Duration::from_millis(refused.retry_after_ms.into()),
+    })
+}
+
+impl LinkError {
+    /// What the balancer has said, if it has said no.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        if let Self::Refused(refusal) = self { Some(refusal) } else { None }
     }
 }
 

@@ -10,21 +10,21 @@ const MOST: Duration = Duration::from_millis(700);
 const LEAST_SHARE: f64 = 0.5;
 
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     nominal: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { nominal: LEAST }
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.nominal = LEAST;
     }
 
     /// The next pause; `random` is from 0 to 1.
-    pub(super) fn next(&mut self, random: f64) -> Duration {
+    pub(crate) fn next(&mut self, random: f64) -> Duration {
         let pause = self.nominal.mul_f64(LEAST_SHARE + (1.0 - LEAST_SHARE) * random);
         self.nominal = (self.nominal * 2).min(MOST);
         pause

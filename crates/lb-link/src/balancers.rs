@@ -1,19 +1,21 @@
-//! Which balancers there are, and one task for each that keeps this worker registered with it.
+//! Which balancers there are, and one task for each that keeps this daemon registered with it.
 //!
-//! A worker registers with every balancer it finds: they share no state, and each must see the whole load.
+//! A worker registers with every balancer it finds: they share no state, and each must see the whole load. A scaler does so
+//! because any of them may be the next whose plan counts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use lb_discovery::{Browse, Change, Peer};
 
-use crate::registration::{Place, Registrar, keep};
+use crate::Place;
 
 /// More balancers than this on one network are a mistake or an attack; each costs a connection.
 const BALANCERS_LIMIT: usize = 64;
@@ -22,17 +24,21 @@ const GOODBYES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where balancers come from.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub enum Source {
     /// `host:port`, given by hand.
     Static(Vec<String>),
     /// DNS-SD.
     Browse(Browse),
 }
 
-/// Registers with everyone in `source`, until the worker leaves; then says goodbye to all.
-pub(crate) async fn follow(registrar: Arc<Registrar>, source: Source) {
-    let leave = registrar.leave.clone();
-    let mut balancers = Balancers { registrar, places: BTreeMap::new(), tasks: JoinSet::new() };
+/// Runs `keep` for everyone in `source` until `leave`, then waits for those tasks, which say goodbye. Each is told where its
+/// balancer is, and of changes; it ends by itself when the balancer is forgotten.
+pub async fn follow<K, F>(source: Source, leave: CancellationToken, keep: K)
+where
+    K: Fn(watch::Receiver<Place>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut balancers = Balancers { keep, places: BTreeMap::new(), tasks: JoinSet::new() };
     match source {
         Source::Static(addresses) => {
             for address in addresses {
@@ -54,14 +60,24 @@ pub(crate) async fn follow(registrar: Arc<Registrar>, source: Source) {
     }
 }
 
-struct Balancers {
-    registrar: Arc<Registrar>,
+/// Whether a balancer's address given by hand can be dialled: `host:port`.
+pub fn check_address(address: &str) -> bool {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+struct Balancers<K> {
+    keep: K,
     /// By id, or by address for static ones. A place whose task has ended is closed.
     places: BTreeMap<String, watch::Sender<Place>>,
     tasks: JoinSet<()>,
 }
 
-impl Balancers {
+impl<K, F> Balancers<K>
+where
+    K: Fn(watch::Receiver<Place>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     fn add(&mut self, name: String, place: Place) {
         if self.places.len() >= BALANCERS_LIMIT {
             warn!(
@@ -73,7 +89,7 @@ impl Balancers {
         }
         let (sender, receiver) = watch::channel(place);
         self.places.insert(name, sender);
-        self.tasks.spawn(keep(Arc::clone(&self.registrar), receiver));
+        self.tasks.spawn((self.keep)(receiver));
     }
 
     fn apply(&mut self, change: Change) {
