@@ -5,8 +5,13 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 const PROTO_ROOT: &str = "../../proto";
-const FILES: [&str; 4] =
-    ["lb/v1/registry.proto", "lb/v1/balancer.proto", "lb/v1/admin.proto", "lb/v1/compute.proto"];
+const FILES: [&str; 5] = [
+    "lb/v1/registry.proto",
+    "lb/v1/balancer.proto",
+    "lb/v1/scaler.proto",
+    "lb/v1/admin.proto",
+    "lb/v1/compute.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={PROTO_ROOT}");

@@ -122,7 +122,7 @@ fn purposes(role: Role) -> Vec<ExtendedKeyUsagePurpose> {
         Role::Server => vec![server],
         // It serves clients and dials balancers.
         Role::Worker => vec![server, client],
-        Role::Client | Role::Admin => vec![client],
+        Role::Scaler | Role::Client | Role::Admin => vec![client],
     }
 }
 

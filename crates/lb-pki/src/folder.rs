@@ -199,6 +199,7 @@ pub fn choice(folder: &Path, role: Role) -> Choice {
     let name = match role {
         Role::Server => "lb-server",
         Role::Worker => "lb-worker",
+        Role::Scaler => "lb-scaler",
         Role::Client | Role::Admin => "lb-client",
     };
     Choice {
@@ -215,6 +216,7 @@ fn load(folder: &Path, identity: &Identity) -> Result<Tls, TlsError> {
     match identity.role {
         Role::Server => Tls::of_server(&choice, &identity.cluster),
         Role::Worker => Tls::of_worker(&choice, &identity.cluster),
+        Role::Scaler => Tls::of_scaler(&choice, &identity.cluster),
         Role::Client | Role::Admin => Tls::of_client(&choice, &identity.cluster),
     }
 }

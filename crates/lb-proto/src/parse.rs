@@ -12,6 +12,8 @@ use lb_core::{
 
 use crate::v1;
 
+pub mod scaler;
+
 /// Most services one worker offers.
 pub const SERVICE_LIMIT: usize = 32;
 /// Most labels of a worker or of a request.
@@ -94,7 +96,7 @@ pub fn hello(message: v1::Hello, peer: IpAddr) -> Result<ParsedHello, ParseError
         id: message.worker_id.parse().map_err(named("hello.worker_id"))?,
         instance: message.instance,
         address: address(&message.address, peer)?,
-        services: services(&message.services)?,
+        services: services("hello.services", &message.services)?,
         slots: slots(message.slots)?,
         zone: text("hello.zone", message.zone)?,
         labels: labels("hello.labels", message.labels)?,
@@ -124,18 +126,17 @@ fn address(announced: &str, peer: IpAddr) -> Result<SocketAddr, ParseError> {
     Ok(SocketAddr::new(peer, address.port()))
 }
 
-fn services(names: &[String]) -> Result<Vec<ServiceName>, ParseError> {
+fn services(field: &'static str, names: &[String]) -> Result<Vec<ServiceName>, ParseError> {
     if names.is_empty() || names.len() > SERVICE_LIMIT {
         return Err(ParseError::Range {
-            field: "hello.services",
+            field,
             found: format!("a list of {}", names.len()),
             expected: format!("1 to {SERVICE_LIMIT} service names"),
         });
     }
     let parsed: Result<Vec<ServiceName>, NameError> =
         names.iter().map(|name| name.parse()).collect();
-    let mut parsed =
-        parsed.map_err(|source| ParseError::Name { field: "hello.services", source })?;
+    let mut parsed = parsed.map_err(|source| ParseError::Name { field, source })?;
     parsed.sort_unstable();
     parsed.dedup();
     Ok(parsed)

@@ -101,6 +101,7 @@ pub(crate) struct Files {
 pub(crate) enum Part {
     Server,
     Worker,
+    Scaler,
     Client,
 }
 
@@ -109,6 +110,7 @@ impl Part {
         match self {
             Self::Server => role == Role::Server,
             Self::Worker => role == Role::Worker,
+            Self::Scaler => role == Role::Scaler,
             Self::Client => matches!(role, Role::Client | Role::Admin),
         }
     }
@@ -117,6 +119,7 @@ impl Part {
         match self {
             Self::Server => "lb-server",
             Self::Worker => "lb-worker",
+            Self::Scaler => "lb-scaler",
             Self::Client => "lb-client",
         }
     }
@@ -126,6 +129,7 @@ impl Part {
         match self {
             Self::Server => "lb://CLUSTER/server/NAME",
             Self::Worker => "lb://CLUSTER/worker/ID",
+            Self::Scaler => "lb://CLUSTER/scaler/ID",
             Self::Client => "lb://CLUSTER/client/NAME or lb://CLUSTER/admin/NAME",
         }
     }
@@ -135,7 +139,7 @@ impl Part {
         let absolute =
             |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
         let own = match self {
-            Self::Server | Self::Worker => absolute(CREDENTIALS),
+            Self::Server | Self::Worker | Self::Scaler => absolute(CREDENTIALS),
             Self::Client => absolute("XDG_CONFIG_HOME")
                 .or_else(|| Some(absolute("HOME")?.join(".config")))
                 .map(|config| config.join("lb/tls")),

@@ -24,6 +24,8 @@ pub enum Role {
     Server,
     /// A worker.
     Worker,
+    /// Who starts and stops workers on a host.
+    Scaler,
     /// Who calls workers.
     Client,
     /// Who operates the cluster; may do what a client may.
@@ -32,13 +34,15 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Server, Self::Worker, Self::Client, Self::Admin];
+    pub const ALL: [Self; 5] =
+        [Self::Server, Self::Worker, Self::Scaler, Self::Client, Self::Admin];
 
     /// As it stands in the URI.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Worker => "worker",
+            Self::Scaler => "scaler",
             Self::Client => "client",
             Self::Admin => "admin",
         }
@@ -58,7 +62,7 @@ pub struct Identity {
     pub cluster: ClusterName,
     /// What it is there.
     pub role: Role,
-    /// Its name; of a worker, its id.
+    /// Its name; of a worker and of a scaler, its id.
     pub name: WorkerId,
     /// The services that it may offer; empty for everybody but workers.
     pub services: Vec<ServiceName>,
@@ -81,7 +85,7 @@ pub enum NoIdentity {
     /// A URI of ours that is none.
     #[error(
         "the certificate's name {0:?} is not valid: expected lb://CLUSTER/ROLE/NAME, where ROLE is server, \
-         worker, client, admin or service"
+         worker, scaler, client, admin or service"
     )]
     Malformed(String),
     /// A part of it is no name.

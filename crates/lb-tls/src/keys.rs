@@ -48,7 +48,7 @@ impl Bytes {
                 source,
             })
         };
-        let anonymous = part == Part::Client && mode != Mode::Mtls;
+        let anonymous = matches!(part, Part::Client | Part::Scaler) && mode != Mode::Mtls;
         let own = if anonymous {
             None
         } else {
@@ -102,7 +102,7 @@ impl Keys {
         let shows_own = own.is_some() && mode == Mode::Mtls;
         let mut keys = Self { bytes, provider, judge, own, shows_own, server: None };
         keys.check_chain(files, part)?;
-        if let (Some(own), true) = (&keys.own, part != Part::Client) {
+        if let (Some(own), Part::Server | Part::Worker) = (&keys.own, part) {
             keys.server = Some(Arc::new(keys.server_config(own, mode)));
         }
         Ok(keys)
@@ -187,7 +187,7 @@ impl Keys {
         };
         let usage = match part {
             Part::Server | Part::Worker => KeyUsage::server_auth(),
-            Part::Client => KeyUsage::client_auth(),
+            Part::Scaler | Part::Client => KeyUsage::client_auth(),
         };
         self.judge.check_chain(leaf, between, usage, time)?;
         if part == Part::Worker {

@@ -1,7 +1,7 @@
 //! What a certificate may do: one table, and the layer that holds everybody to it.
 //!
 //! It counts in `mtls` alone; in the other modes nobody knows who calls. What a table does not name, nobody may. What it
-//! cannot know, because it stands inside a message, is asked by [`may_register`].
+//! cannot know, because it stands inside a message, is asked by [`may_register`] and [`may_offer`].
 
 use std::{
     future::{Ready, ready},
@@ -15,7 +15,7 @@ use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use lb_core::id::{ServiceName, WorkerId};
+use lb_core::id::{HostId, ServiceName, WorkerId};
 
 use crate::{Identity, Mode, Peer, Role};
 
@@ -34,12 +34,14 @@ const fn right(path: &'static str, roles: &'static [Role]) -> Right {
 
 const ANYBODY: &[Role] = &Role::ALL;
 const WORKERS: &[Role] = &[Role::Worker];
+const SCALERS: &[Role] = &[Role::Scaler];
 const CLIENTS: &[Role] = &[Role::Client, Role::Admin];
 const ADMINS: &[Role] = &[Role::Admin];
 
 /// At a balancer.
 pub const AT_SERVER: &[Right] = &[
     right("/lb.v1.Registry/Register", WORKERS),
+    right("/lb.v1.Scaling/Offer", SCALERS),
     right("/lb.v1.LoadBalancer/Pick", CLIENTS),
     right("/lb.v1.LoadBalancer/Session", CLIENTS),
     right("/lb.v1.LoadBalancer/Watch", CLIENTS),
@@ -49,6 +51,8 @@ pub const AT_SERVER: &[Right] = &[
     right("/lb.v1.Admin/Drain", ADMINS),
     right("/lb.v1.Admin/Undrain", ADMINS),
     right("/lb.v1.Admin/WatchEvents", ADMINS),
+    right("/lb.v1.Admin/ScaleStatus", ADMINS),
+    right("/lb.v1.Admin/SetScale", ADMINS),
     right("/grpc.health.v1.Health/", ANYBODY),
     right("/grpc.reflection.v1.ServerReflection/", ANYBODY),
     right("/grpc.reflection.v1alpha.ServerReflection/", ANYBODY),
@@ -107,6 +111,21 @@ pub fn may_register(
         Some(service) => Err(Status::permission_denied(format!(
             "hello.services names {service}, which is not in the certificate of {identity}"
         ))),
+    }
+}
+
+/// Whether somebody may speak for this host. In the modes without identities, everybody may.
+///
+/// # Errors
+/// `PERMISSION_DENIED`, naming what the certificate does not give.
+pub fn may_offer(identity: Option<&Identity>, host: &HostId) -> Result<(), Status> {
+    match identity {
+        Some(identity) if identity.name.as_str() != host.as_str() => {
+            Err(Status::permission_denied(format!(
+                "hello.host_id is {host}, but the certificate is that of {identity}"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -201,5 +220,14 @@ mod tests {
             may("a", &["x.Y", "x.Z"]).unwrap_err().message().contains("names x.Z, which is not")
         );
         assert!(may_register(None, &"b".parse().unwrap(), &[]).is_ok());
+    }
+
+    #[test]
+    fn a_scaler_speaks_for_its_own_host() {
+        let scaler = identity(Role::Scaler);
+        assert!(may_offer(Some(&scaler), &"a".parse().unwrap()).is_ok());
+        let status = may_offer(Some(&scaler), &"b".parse().unwrap()).unwrap_err();
+        assert!(status.message().starts_with("hello.host_id is b, but"), "{status}");
+        assert!(may_offer(None, &"b".parse().unwrap()).is_ok());
     }
 }

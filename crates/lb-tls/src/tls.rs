@@ -84,6 +84,14 @@ impl Tls {
         Self::load(Part::Worker, choice, cluster)
     }
 
+    /// For a scaler.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn of_scaler(choice: &Choice, cluster: &ClusterName) -> Result<Self, TlsError> {
+        Self::load(Part::Scaler, choice, cluster)
+    }
+
     /// For whoever calls workers, or operates the cluster.
     ///
     /// # Errors

@@ -61,6 +61,11 @@ enum Holder {
         #[arg(long = "service", value_name = "NAME", default_value = workload::SERVICE)]
         services: Vec<ServiceName>,
     },
+    /// For who starts and stops workers on a host
+    Scaler {
+        /// Id of the host
+        id: WorkerId,
+    },
     /// For a balancer
     Server {
         /// What it is called, for people; the machine's name, say
@@ -82,6 +87,7 @@ impl Holder {
     fn identity(self, cluster: ClusterName) -> Identity {
         let (role, name, services) = match self {
             Self::Worker { id, services } => (Role::Worker, id, services),
+            Self::Scaler { id } => (Role::Scaler, id, Vec::new()),
             Self::Server { name } => (Role::Server, name, Vec::new()),
             Self::Client { name } => (Role::Client, name, Vec::new()),
             Self::Admin { name } => (Role::Admin, name, Vec::new()),

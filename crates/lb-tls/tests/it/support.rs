@@ -84,6 +84,7 @@ pub(crate) fn load(role: Role, choice: &Choice) -> Result<Tls, TlsError> {
     match role {
         Role::Server => Tls::of_server(choice, &cluster),
         Role::Worker => Tls::of_worker(choice, &cluster),
+        Role::Scaler => Tls::of_scaler(choice, &cluster),
         Role::Client | Role::Admin => Tls::of_client(choice, &cluster),
     }
 }

@@ -51,6 +51,7 @@ impl Lab {
         let tls = match role {
             Role::Server => Tls::of_server(&files, &cluster()),
             Role::Worker => Tls::of_worker(&files, &cluster()),
+            Role::Scaler => Tls::of_scaler(&files, &cluster()),
             Role::Client | Role::Admin => Tls::of_client(&files, &cluster()),
         };
         tls.unwrap()
@@ -65,6 +66,7 @@ impl Lab {
             scope: Scope::Loopback,
             limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls: self.tls(Role::Server, "b"),
+            scale: lb_server::ScaleSettings::default(),
         };
         let server = Server::bind(settings).unwrap();
         let address = server.address().to_string();
