@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, demo, discover, drain, pick, pki, policy, report, run, sim, workers},
+    commands::{bench, demo, discover, drain, pick, pki, policy, report, run, scale, sim, workers},
     context::Common,
 };
 
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Drain(drain::Arguments),
     /// Take a drained worker back into rotation
     Undrain(drain::Arguments),
+    /// Show, set, pause or resume how many workers there should be
+    Scale(scale::Arguments),
     /// Make the certificates with which a cluster is strict
     Pki(pki::Arguments),
     /// Start a cluster on this machine, run one workload under three policies, and compare

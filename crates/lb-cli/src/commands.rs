@@ -9,6 +9,7 @@ pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod scale;
 pub(crate) mod sim;
 pub(crate) mod workers;
 
@@ -60,6 +61,7 @@ async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failur
             Command::Policy(arguments) => policy::run(&common, arguments).await,
             Command::Drain(arguments) => drain::drain(&common, arguments).await,
             Command::Undrain(arguments) => drain::undrain(&common, arguments).await,
+            Command::Scale(arguments) => scale::run(&common, arguments).await,
             Command::Pki(arguments) => pki::run(&common, arguments),
             Command::Demo(arguments) => demo::run(&common, &arguments, &stop).await,
             Command::Sim(arguments) => sim::run(&common, &arguments),

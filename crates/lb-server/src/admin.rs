@@ -1,28 +1,35 @@
 //! `Admin`: what an operator sees and orders.
 
-use std::pin::Pin;
+use std::{collections::BTreeMap, pin::Pin};
 
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use lb_core::{
-    id::{BalancerId, ClusterName, WorkerId},
+    id::{BalancerId, ClusterName, WorkerId, WorkerNumber},
     load::WorkerState,
     policy::PolicyKind,
     registry::{Departure, Notice, UnknownWorker, WorkerStatus},
+    snapshot::Snapshot,
 };
-use lb_proto::v1::{
-    self, DrainRequest, DrainResponse, GetPolicyRequest, ListWorkersRequest, ListWorkersResponse,
-    PolicyResponse, SetPolicyRequest, UndrainRequest, UndrainResponse, WatchEventsRequest,
-    WorkerInfo, admin_server::Admin,
+use lb_proto::{
+    parse::scaler,
+    v1::{
+        self, DrainRequest, DrainResponse, GetPolicyRequest, ListWorkersRequest,
+        ListWorkersResponse, PolicyResponse, ScaleStatusRequest, ScaleStatusResponse,
+        SetPolicyRequest, SetScaleRequest, UndrainRequest, UndrainResponse, WatchEventsRequest,
+        WorkerInfo, admin_server::Admin,
+    },
 };
 
 use crate::{
     balancer::peer,
     limits::Places,
     owner::{Event, Handle, Stopping},
+    scaling,
     status::IntoStatus as _,
 };
 
@@ -45,8 +52,9 @@ impl Admin for Administration {
     ) -> Result<Response<ListWorkersResponse>, Status> {
         let fleet = self.owner.ask(|reply| Event::ListWorkers { reply }).await;
         let fleet = fleet.map_err(Stopping::into_status)?;
+        let shares = shares(&self.owner.snapshot());
         Ok(Response::new(ListWorkersResponse {
-            workers: fleet.workers.into_iter().map(worker_info).collect(),
+            workers: fleet.workers.into_iter().map(|status| worker_info(status, &shares)).collect(),
             balancer_id: self.balancer.to_string(),
             cluster: self.cluster.to_string(),
             policy: fleet.policy.to_string(),
@@ -108,6 +116,35 @@ impl Admin for Administration {
             });
         Ok(Response::new(Box::pin(events)))
     }
+
+    async fn scale_status(
+        &self,
+        _request: Request<ScaleStatusRequest>,
+    ) -> Result<Response<ScaleStatusResponse>, Status> {
+        self.scale(|reply| scaling::Event::Status { reply }).await
+    }
+
+    async fn set_scale(
+        &self,
+        request: Request<SetScaleRequest>,
+    ) -> Result<Response<ScaleStatusResponse>, Status> {
+        let request = request.into_inner();
+        let mode = scaler::mode("mode", request.mode(), request.count)
+            .map_err(crate::status::IntoStatus::into_status)?;
+        self.scale(|reply| scaling::Event::Set { mode, reply }).await
+    }
+}
+
+impl Administration {
+    async fn scale(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<ScaleStatusResponse>) -> scaling::Event,
+    ) -> Result<Response<ScaleStatusResponse>, Status> {
+        let status = self.owner.ask(|reply| Event::Scaling(ask(reply))).await;
+        let mut status = status.map_err(Stopping::into_status)?;
+        status.cluster = self.cluster.to_string();
+        Ok(Response::new(status))
+    }
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, Status> {
@@ -121,9 +158,23 @@ fn policy_response(policy: PolicyKind) -> PolicyResponse {
     }
 }
 
-fn worker_info(status: WorkerStatus) -> WorkerInfo {
+/// The greatest share that each worker has of the capacity of a service.
+fn shares(snapshot: &Snapshot) -> BTreeMap<WorkerNumber, f64> {
+    let mut shares = BTreeMap::new();
+    for (_, view) in snapshot.services() {
+        let all: f64 = view.workers().iter().map(|worker| worker.weight).sum();
+        for worker in view.workers() {
+            let share = shares.entry(worker.number).or_insert(0.0_f64);
+            *share = share.max(worker.weight / all);
+        }
+    }
+    shares
+}
+
+fn worker_info(status: WorkerStatus, shares: &BTreeMap<WorkerNumber, f64>) -> WorkerInfo {
     let (report, why) = (status.report, status.why());
     WorkerInfo {
+        share: shares.get(&status.number).copied().unwrap_or(0.0),
         worker_id: status.hello.id.to_string(),
         worker_number: status.number.0,
         address: status.hello.address.to_string(),

@@ -12,6 +12,10 @@ use lb_tls::{Choice, Tls};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod scale;
+
+use self::scale::RawScale;
+pub use self::scale::ScaleSettings;
 
 /// The documented defaults, also installed as `/etc/lb/lb-server.toml`.
 pub(crate) const DEFAULTS: &str = include_str!("../../../packaging/lb-server.toml");
@@ -33,6 +37,7 @@ pub(crate) struct Raw {
     pub(crate) local: bool,
     pub(crate) log: String,
     pub(crate) limits: Limits,
+    scale: RawScale,
     #[serde(default)]
     pub(crate) tls: Choice,
 }
@@ -73,6 +78,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How it speaks with everybody.
     pub tls: Tls,
+    /// How workers are scaled, where scalers are.
+    pub scale: ScaleSettings,
 }
 
 impl Settings {
@@ -114,6 +121,7 @@ impl Settings {
             scope: if raw.local { Scope::Loopback } else { Scope::Lan },
             limits: raw.limits,
             tls,
+            scale: raw.scale.resolve(loaded)?,
         })
     }
 }
@@ -142,6 +150,7 @@ mod tests {
         assert_eq!(settings.policy, PolicyKind::LeastLoad);
         assert_eq!(settings.scope, Scope::Lan);
         assert_eq!(settings.limits, Limits::default());
+        assert_eq!(settings.scale, ScaleSettings::default());
     }
 
     #[test]
@@ -155,6 +164,10 @@ mod tests {
             ("log = \"loud\"", "log", "log filter \"loud\" is not valid"),
             ("[limits]\nsessions = 0", "limits.sessions", "expected 1 to 1000000, found 0"),
             ("[limits]\nper_peer = 0", "limits.per_peer", "expected 1 to 1000000, found 0"),
+            ("[scale]\nmin = 9\nmax = 3", "scale.min", "min is 9 and max is 3: expected min"),
+            ("[scale]\ntarget = 0.0", "scale.target", "target is 0: expected a number from 0.05"),
+            ("[scale]\nschedule = [\"x\"]", "scale.schedule", "window \"x\" is not valid"),
+            ("[scale]\nservice = \"a b\"", "scale.service", "service name \"a b\""),
             ("[limits]\nwatchers = 1000001", "limits.watchers", "expected 1 to 1000000"),
         ] {
             let error = settings(overrides).unwrap_err().to_string();

@@ -19,6 +19,7 @@ use lb_runtime::{
     reload::Reloads,
     service::{self, Watchdog},
     signals::Signals,
+    tied,
 };
 use lb_tls::ModeFlag;
 
@@ -33,13 +34,24 @@ const ENVIRONMENT_PREFIX: &str = "LB_SERVER_";
 /// `FileDescriptorName=` in `lb-server.socket`.
 const SOCKET: &str = "grpc";
 /// Keys that take effect while the balancer runs.
-const LIVE: [&str; 6] = [
+const LIVE: [&str; 17] = [
     "policy",
     "log",
     "limits.sessions",
     "limits.watchers",
     "limits.connections",
     "limits.per_peer",
+    "scale.target",
+    "scale.tolerance",
+    "scale.sync_s",
+    "scale.stabilization_s",
+    "scale.cooldown_s",
+    "scale.settle_s",
+    "scale.step_share",
+    "scale.step_count",
+    "scale.min",
+    "scale.max",
+    "scale.schedule",
 ];
 /// A stop takes two seconds at most and a goodbye to the network; this is ample.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -106,6 +118,7 @@ impl DaemonError {
 
 /// Runs the daemon until it is told to stop. Exit codes are those of [`lb_runtime::exit`].
 pub fn run(arguments: &Arguments) -> ExitCode {
+    tied::end_with_parent();
     match try_run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fail(NAME, error.exit_code(), &error),

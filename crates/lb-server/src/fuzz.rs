@@ -2,7 +2,7 @@
 
 pub use crate::{
     balancer::fuzz::request, config::fuzz::config, owner::fuzz::register,
-    registration::fuzz::worker_message,
+    registration::fuzz::worker_message, scaling::fuzz::scaler_message,
 };
 
 /// One message of those that the balancer takes; the first byte says which.
@@ -11,6 +11,7 @@ pub fn message(data: &[u8]) {
     match kind {
         0 => worker_message(bytes),
         1..=5 => request(kind, bytes),
+        6 => scaler_message(bytes),
         _ => {}
     }
 }

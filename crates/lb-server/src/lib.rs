@@ -14,6 +14,7 @@ mod limits;
 mod owner;
 mod registration;
 mod requests;
+mod scaling;
 mod server;
 mod session;
 mod status;
@@ -22,5 +23,5 @@ mod watch;
 
 pub use lb_tls::Tls;
 
-pub use config::{Limits, Settings};
+pub use config::{Limits, ScaleSettings, Settings};
 pub use server::{Control, Server, ServerError};

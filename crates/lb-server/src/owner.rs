@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use lb_core::{
     estimator::Expected,
     health::CallEnd,
-    id::{ClientKey, WorkerId, WorkerNumber},
+    id::{BalancerId, ClientKey, WorkerId, WorkerNumber},
     load::{Hello, LoadReport, WorkerState},
     policy::PolicyKind,
     registry::{
@@ -26,6 +26,8 @@ use lb_core::{
     snapshot::Snapshot,
     time::Timestamp,
 };
+
+use crate::{ScaleSettings, scaling};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -73,6 +75,8 @@ pub(crate) enum Event {
     Drain { worker: WorkerId, reply: oneshot::Sender<Result<u32, UnknownWorker>> },
     /// An operator takes a worker back.
     Undrain { worker: WorkerId, reply: oneshot::Sender<Result<(), UnknownWorker>> },
+    /// Something about scalers.
+    Scaling(scaling::Event),
 }
 
 /// `count` calls to one worker that ended alike.
@@ -166,6 +170,7 @@ impl Handle {
 /// The owner task's state.
 pub(crate) struct Owner {
     registry: Registry,
+    scaling: scaling::Fleet,
     events: mpsc::Receiver<Event>,
     streams: BTreeMap<WorkerNumber, OrderSender>,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -177,8 +182,12 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// An owner with no workers, and the handle to it.
-    pub(crate) fn new(policy: PolicyKind) -> (Self, Handle) {
+    /// An owner with no workers, for this balancer, and the handle to it.
+    pub(crate) fn new(
+        policy: PolicyKind,
+        balancer: BalancerId,
+        scale: &ScaleSettings,
+    ) -> (Self, Handle) {
         let origin = Instant::now();
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let (notices, _) = broadcast::channel(NOTICE_QUEUE);
@@ -194,9 +203,17 @@ impl Owner {
             origin,
         };
         let streams = BTreeMap::new();
-        let rest_until = origin;
-        let owner =
-            Self { registry, events, streams, snapshot, changes, notices, origin, rest_until };
+        let owner = Self {
+            registry,
+            scaling: scaling::Fleet::new(balancer, scale, Timestamp::default()),
+            events,
+            streams,
+            snapshot,
+            changes,
+            notices,
+            origin,
+            rest_until: origin,
+        };
         (owner, handle)
     }
 
@@ -219,7 +236,7 @@ impl Owner {
                     let now = self.now();
                     batch.drain(..).for_each(|event| self.handle(event, now));
                 }
-                _ = ticks.tick() => self.registry.handle_timeout(self.now()),
+                _ = ticks.tick() => self.tick(self.now()),
                 () = sleep_until(self.rest_until), if resting => {}
             }
             let now = Instant::now();
@@ -237,6 +254,11 @@ impl Owner {
 
     fn now(&self) -> Timestamp {
         Timestamp::at(self.origin.elapsed())
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        self.registry.handle_timeout(now);
+        self.scaling.turn(&self.registry, now);
     }
 
     fn handle(&mut self, event: Event, now: Timestamp) {
@@ -279,6 +301,7 @@ impl Owner {
                 answer(reply, drained);
             }
             Event::Undrain { worker, reply } => answer(reply, self.registry.undrain(&worker)),
+            Event::Scaling(event) => self.scaling.handle(event, &self.registry, now),
         }
     }
 

@@ -47,7 +47,7 @@ mod member;
 use member::{Member, Next, Registered};
 
 /// How long a new stream may take to say who it is.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When a worker whose id is taken should ask again: the holder may be dead and not yet missed.
 const RETRY_TAKEN: Duration = HEARTBEAT;
@@ -238,7 +238,7 @@ impl Newcomer {
 }
 
 /// Addresses that are not routed over the Internet (RFC 1918, 3927, 4193, 4291).
-fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             address.is_private() || address.is_link_local() || address.is_loopback()
@@ -249,7 +249,7 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-fn refused(status: &Status, retry_after: Duration) -> Refused {
+pub(crate) fn refused(status: &Status, retry_after: Duration) -> Refused {
     Refused {
         code: status.code().into(),
         reason: status.message().to_owned(),
@@ -257,7 +257,7 @@ fn refused(status: &Status, retry_after: Duration) -> Refused {
     }
 }
 
-fn milliseconds(duration: Duration) -> u32 {
+pub(crate) fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 

@@ -17,7 +17,7 @@ use lb_core::id::BalancerId;
 use lb_discovery::{Advertisement, Announcement, Discovery, DiscoveryError, Role, Scope};
 use lb_proto::v1::{
     admin_server::AdminServer, load_balancer_server::LoadBalancerServer,
-    registry_server::RegistryServer,
+    registry_server::RegistryServer, scaling_server::ScalingServer,
 };
 use lb_runtime::net::{self, BindError};
 use lb_tls::{
@@ -34,6 +34,7 @@ use crate::{
     registration::Registration,
     requests::Requests,
     two_sizes::TwoSizes,
+    scaling::{self, Offering},
 };
 
 /// How long answered streams may take to end when the balancer stops. They end by themselves at once;
@@ -125,7 +126,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Puts the policy and the limits of `settings` in force, and looks for new certificates; everything else needs a new
+    /// Puts the policy, the limits and the numbers for scaling of `settings` in force, and looks for new certificates; everything else needs a new
     /// balancer.
     pub async fn apply(&self, settings: &Settings) {
         let policy = settings.policy;
@@ -134,6 +135,8 @@ impl Control {
             drop(self.owner.ask(|reply| Event::SetPolicy { policy, reply }).await);
         }
         self.streams.resize(settings.limits);
+        let scale = scaling::Event::Settings(Box::new(settings.scale.clone()));
+        drop(self.owner.send(Event::Scaling(scale)).await);
         lb_tls::look(&self.tls);
     }
 }
@@ -165,9 +168,10 @@ impl Server {
 
     fn new(settings: Settings, listener: TcpListener) -> Result<Self, ServerError> {
         let address = listener.local_addr().map_err(ServerError::Listener)?;
-        let (owner, handle) = Owner::new(settings.policy);
+        let id = new_id();
+        let (owner, handle) = Owner::new(settings.policy, id.clone(), &settings.scale);
         let streams = Streams::new(settings.limits);
-        Ok(Self { settings, listener, address, id: new_id(), owner, handle, streams })
+        Ok(Self { settings, listener, address, id, owner, handle, streams })
     }
 
     /// Where it listens.
@@ -285,6 +289,13 @@ impl Server {
             refused: Arc::default(),
             stop: stop.clone(),
         };
+        let offering = Offering {
+            owner: owner.clone(),
+            balancer: id.clone(),
+            cluster: cluster.clone(),
+            identified: self.settings.tls.mode() == Mode::Mtls,
+            stop: stop.clone(),
+        };
         let balancer = Balancer {
             owner: owner.clone(),
             id: id.clone(),
@@ -303,6 +314,7 @@ impl Server {
         tokio::spawn(async move {
             reporter.set_serving::<LoadBalancerServer<Balancer>>().await;
             reporter.set_serving::<RegistryServer<Registration>>().await;
+            reporter.set_serving::<ScalingServer<Offering>>().await;
         });
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -318,6 +330,7 @@ impl Server {
         Ok(Routes::new(health)
             .add_service(RegistryServer::new(registration).max_decoding_message_size(MESSAGE_LIMIT))
             .add_service(picking)
+            .add_service(ScalingServer::new(offering).max_decoding_message_size(MESSAGE_LIMIT))
             .add_service(AdminServer::new(administration).max_decoding_message_size(MESSAGE_LIMIT))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?))

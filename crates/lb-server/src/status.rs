@@ -8,7 +8,7 @@ use lb_core::{
 };
 use lb_proto::parse::ParseError;
 
-use crate::owner::Stopping;
+use crate::{owner::Stopping, scaling};
 
 /// The gRPC status that a domain error becomes.
 pub(crate) trait IntoStatus {
@@ -47,6 +47,17 @@ impl IntoStatus for Refusal {
         let code = match self {
             Self::Taken { .. } => Code::AlreadyExists,
             Self::Full => Code::ResourceExhausted,
+        };
+        Status::new(code, self.to_string())
+    }
+}
+
+impl IntoStatus for scaling::Refusal {
+    fn into_status(self) -> Status {
+        let code = match self {
+            Self::Taken(_) => Code::AlreadyExists,
+            Self::Full => Code::ResourceExhausted,
+            Self::OtherService(_) => Code::FailedPrecondition,
         };
         Status::new(code, self.to_string())
     }

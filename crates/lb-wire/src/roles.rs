@@ -70,6 +70,7 @@ pub(crate) fn balancer(arguments: &BalancerArguments) -> anyhow::Result<()> {
             scope: Scope::Loopback,
             limits: Limits::default(),
             tls: lb_server::Tls::open(),
+            scale: lb_server::ScaleSettings::default(),
         };
         let server = lb_server::Server::bind(settings)?;
         let address = server.address();

@@ -131,6 +131,7 @@ mod tests {
             scope: Scope::Loopback,
             limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls: lb_server::Tls::open(),
+            scale: lb_server::ScaleSettings::default(),
         };
         let server = Server::bind(settings).unwrap();
         let (ready, is_ready) = oneshot::channel();

@@ -15,11 +15,12 @@ pub(crate) struct Arguments {
     why: bool,
 }
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "WORKER",
     "STATE",
     "ADDRESS",
     "SLOTS",
+    "SHARE",
     "IN FLIGHT",
     "QUEUED",
     "ESTIMATE",
@@ -63,6 +64,7 @@ fn row(worker: &WorkerInfo) -> Vec<String> {
         worker.state.clone(),
         worker.address.clone(),
         worker.slots.to_string(),
+        format!("{:.1} %", worker.share * 100.0),
         worker.in_flight.to_string(),
         worker.queued.to_string(),
         worker.estimate.to_string(),
@@ -83,6 +85,7 @@ fn as_json(worker: &WorkerInfo) -> Value {
         "address": worker.address,
         "services": worker.services,
         "slots": worker.slots,
+        "share": worker.share,
         "in_flight": worker.in_flight,
         "queued": worker.queued,
         "estimate": worker.estimate,

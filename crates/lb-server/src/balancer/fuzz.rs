@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use lb_core::{
-    id::{ClientKey, ServiceName, WorkerId},
+    id::{BalancerId, ClientKey, ServiceName, WorkerId},
     load::{Hello, LoadReport, RawLoad, TokenCounts, WorkerState},
     policy::PolicyKind,
     time::Timestamp,
@@ -20,6 +20,7 @@ use lb_proto::v1::{
 
 use super::{Balancer, CHOICES_LIMIT};
 use crate::{
+    ScaleSettings,
     config::Limits,
     limits::Streams,
     owner::{Handle, Owner},
@@ -100,7 +101,9 @@ fn session(request: SessionRequest) {
 
 /// Three workers of one service, each with a label of its own.
 fn fleet() -> (Owner, Handle, Balancer) {
-    let (mut owner, handle) = Owner::new(PolicyKind::LeastLoad);
+    let id: BalancerId = "lb-1".parse().expect("a label");
+    let (mut owner, handle) =
+        Owner::new(PolicyKind::LeastLoad, id.clone(), &ScaleSettings::default());
     for place in 1..=3_u16 {
         let id = format!("w{place}");
         let hello = Hello {
@@ -118,7 +121,7 @@ fn fleet() -> (Owner, Handle, Balancer) {
     let streams = Streams::new(Limits { sessions: 1, watchers: 1, ..Limits::default() });
     let balancer = Balancer {
         owner: handle.clone(),
-        id: "lb-1".parse().expect("a label"),
+        id,
         sessions: streams.sessions,
         watchers: streams.watchers,
         stop: CancellationToken::new(),

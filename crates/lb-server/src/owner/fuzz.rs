@@ -24,6 +24,7 @@ use lb_proto::{
 };
 
 use super::{Event, Handle, ORDER_QUEUE, Order, Outcomes, Owner};
+use crate::ScaleSettings;
 
 /// Streams at a time: enough for two workers that claim one id beside others.
 const STREAMS: u8 = 6;
@@ -100,7 +101,8 @@ struct History {
 
 impl History {
     fn new(input: &mut Unstructured<'_>) -> Result<Self> {
-        let (owner, handle) = Owner::new(*input.choose(&PolicyKind::ALL)?);
+        let (policy, id) = (*input.choose(&PolicyKind::ALL)?, "lb-1".parse().expect("a label"));
+        let (owner, handle) = Owner::new(policy, id, &ScaleSettings::default());
         let now = Timestamp::at(Duration::from_secs(1000));
         let rng = Rng::with_seed(input.arbitrary::<u8>()?.into());
         Ok(Self { owner, handle, now, ticked_at: now, streams: BTreeMap::new(), rng })

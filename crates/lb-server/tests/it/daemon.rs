@@ -303,6 +303,7 @@ async fn only_the_owner_says_that_it_lives() {
         scope: Scope::Loopback,
         limits: Limits { sessions: 1, watchers: 1, ..Limits::default() },
         tls: lb_server::Tls::open(),
+        scale: lb_server::ScaleSettings::default(),
     };
     let server = Server::bind(settings).unwrap();
     let address = server.address();

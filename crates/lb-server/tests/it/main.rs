@@ -8,5 +8,6 @@ mod limits;
 mod picks;
 mod registration;
 mod rights;
+mod scaling;
 mod sessions;
 mod support;

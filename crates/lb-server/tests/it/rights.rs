@@ -23,32 +23,36 @@ use lb_core::policy::PolicyKind;
 use lb_discovery::Scope;
 use lb_pki::{Folder, LIFETIME, choice};
 use lb_proto::v1::{
-    DrainRequest, GetPolicyRequest, Hello, ListWorkersRequest, PickRequest, SessionOpen,
-    SessionRequest, SetPolicyRequest, UndrainRequest, WatchEventsRequest, WatchRequest,
-    WorkerMessage, admin_client::AdminClient, load_balancer_client::LoadBalancerClient,
+    DrainRequest, GetPolicyRequest, Hello, ListWorkersRequest, PickRequest, ScaleMode,
+    ScaleStatusRequest, ScalerHello, ScalerMessage, SessionOpen, SessionRequest, SetPolicyRequest,
+    SetScaleRequest, UndrainRequest, WatchEventsRequest, WatchRequest, WorkerMessage,
+    admin_client::AdminClient, load_balancer_client::LoadBalancerClient,
     registry_client::RegistryClient, registry_message::Kind as Answer,
-    worker_message::Kind as Said,
+    scaler_message::Kind as Offered, scaling_client::ScalingClient, worker_message::Kind as Said,
 };
 use lb_server::{Limits, Server, Settings};
 use lb_tls::{Choice, Connector, Expected, Identity, Mode, Role, Tls};
 
 use crate::support::{SERVICE, hello};
 
-/// Who may: a worker, a client, an administrator.
-const RIGHTS: [(&str, [bool; 3]); 13] = [
-    ("Register", [true, false, false]),
-    ("Pick", [false, true, true]),
-    ("Session", [false, true, true]),
-    ("Watch", [false, true, true]),
-    ("ListWorkers", [false, true, true]),
-    ("GetPolicy", [false, true, true]),
-    ("SetPolicy", [false, false, true]),
-    ("Drain", [false, false, true]),
-    ("Undrain", [false, false, true]),
-    ("WatchEvents", [false, false, true]),
-    ("health", [true, true, true]),
-    ("reflection", [true, true, true]),
-    ("reflection v1alpha", [true, true, true]),
+/// Who may: a worker, a scaler, a client, an administrator.
+const RIGHTS: [(&str, [bool; 4]); 16] = [
+    ("Register", [true, false, false, false]),
+    ("Offer", [false, true, false, false]),
+    ("Pick", [false, false, true, true]),
+    ("Session", [false, false, true, true]),
+    ("Watch", [false, false, true, true]),
+    ("ListWorkers", [false, false, true, true]),
+    ("GetPolicy", [false, false, true, true]),
+    ("SetPolicy", [false, false, false, true]),
+    ("Drain", [false, false, false, true]),
+    ("Undrain", [false, false, false, true]),
+    ("WatchEvents", [false, false, false, true]),
+    ("ScaleStatus", [false, false, false, true]),
+    ("SetScale", [false, false, false, true]),
+    ("health", [true, true, true, true]),
+    ("reflection", [true, true, true, true]),
+    ("reflection v1alpha", [true, true, true, true]),
 ];
 
 /// A balancer that asks everybody who it is, and the authority of its cluster.
@@ -79,6 +83,7 @@ impl Strict {
             scope: Scope::Loopback,
             limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls,
+            scale: lb_server::ScaleSettings::default(),
         };
         let server = Server::bind(settings).unwrap();
         let (address, stop) = (server.address(), CancellationToken::new());
@@ -95,6 +100,7 @@ impl Strict {
         let tls = match role {
             Role::Server => Tls::of_server(&files, cluster),
             Role::Worker => Tls::of_worker(&files, cluster),
+            Role::Scaler => Tls::of_scaler(&files, cluster),
             Role::Client | Role::Admin => Tls::of_client(&files, cluster),
         };
         tls.unwrap()
@@ -147,6 +153,16 @@ async fn call(rpc: &str, channel: Channel) -> Result<(), Status> {
         "SetPolicy" => admin.set_policy(SetPolicyRequest { policy }).await.map(drop),
         "Drain" => admin.drain(DrainRequest { worker_id }).await.map(drop),
         "Undrain" => admin.undrain(UndrainRequest { worker_id }).await.map(drop),
+        "Offer" => {
+            let hello = ScalerHello { host_id: "s".into(), ..ScalerHello::default() };
+            let hello = ScalerMessage { kind: Some(Offered::Hello(hello)) };
+            ScalingClient::new(channel).offer(saying(hello)).await.map(drop)
+        }
+        "ScaleStatus" => admin.scale_status(ScaleStatusRequest {}).await.map(drop),
+        "SetScale" => {
+            let paused = SetScaleRequest { mode: ScaleMode::Paused.into(), count: 0 };
+            admin.set_scale(paused).await.map(drop)
+        }
         "WatchEvents" => admin.watch_events(WatchEventsRequest {}).await.map(drop),
         "health" => HealthClient::new(channel).check(HealthCheckRequest::default()).await.map(drop),
         "reflection" => {
@@ -164,7 +180,9 @@ async fn call(rpc: &str, channel: Channel) -> Result<(), Status> {
 #[tokio::test]
 async fn a_certificate_gives_what_the_table_says_and_nothing_else() {
     let strict = Strict::start(Mode::Mtls).await;
-    for (place, role) in [Role::Worker, Role::Client, Role::Admin].into_iter().enumerate() {
+    for (place, role) in
+        [Role::Worker, Role::Scaler, Role::Client, Role::Admin].into_iter().enumerate()
+    {
         let channel = strict.channel(role).await;
         for (rpc, may) in RIGHTS {
             let outcome = call(rpc, channel.clone()).await;

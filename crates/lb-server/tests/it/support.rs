@@ -18,7 +18,7 @@ use lb_proto::v1::{
     WorkerMessage, WorkerState, admin_client::AdminClient, registry_client::RegistryClient,
     registry_message::Kind as Answer, worker_message::Kind as Said,
 };
-use lb_server::{Limits, Server, ServerError, Settings};
+use lb_server::{Limits, ScaleSettings, Server, ServerError, Settings};
 
 pub(crate) const SERVICE: &str = "lb.v1.Compute";
 
@@ -36,6 +36,14 @@ impl Balancer {
     }
 
     pub(crate) async fn start_with(policy: PolicyKind, limits: Limits) -> Self {
+        Self::start_scaling(policy, limits, ScaleSettings::default()).await
+    }
+
+    pub(crate) async fn start_scaling(
+        policy: PolicyKind,
+        limits: Limits,
+        scale: ScaleSettings,
+    ) -> Self {
         let settings = Settings {
             listen: "127.0.0.1:0".into(),
             cluster: "test".parse().unwrap(),
@@ -43,6 +51,7 @@ impl Balancer {
             scope: Scope::Loopback,
             limits,
             tls: lb_server::Tls::open(),
+            scale,
         };
         let server = Server::bind(settings).unwrap();
         let address = server.address();
