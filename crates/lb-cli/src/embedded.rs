@@ -1,11 +1,10 @@
-//! `lbctl` as a daemon: the demo and the benchmarks start real `lb-server` and `lb-worker` processes
-//! without needing them installed, since both are linked in. A process plays the daemon whose name it was started
+//! `lbctl` as a daemon: the demo and the benchmarks start real `lb-server`, `lb-worker` and `lb-scaler` processes
+//! without needing them installed, since all are linked in. A process plays the daemon whose name it was started
 //! under.
 //!
-//! Such a daemon never outlives its parent: its standard input is a pipe that nobody writes to, and when the
-//! pipe closes, the parent is gone, however it went.
+//! Such a daemon never outlives its parent (`lb_runtime::tied`).
 
-use std::{io::Read as _, path::Path, process::ExitCode, thread};
+use std::{path::Path, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -16,6 +15,8 @@ pub(crate) enum Daemon {
     Server,
     /// `lb-worker`
     Worker,
+    /// `lb-scaler`
+    Scaler,
 }
 
 impl Daemon {
@@ -24,30 +25,20 @@ impl Daemon {
         match self {
             Self::Server => "lb-server",
             Self::Worker => "lb-worker",
+            Self::Scaler => "lb-scaler",
         }
     }
 }
-
-/// Set for a daemon that must end with its parent.
-pub(crate) const TIED_VARIABLE: &str = "LBCTL_TIED_TO_PARENT";
 
 /// Plays a daemon, if this process was started as one.
 pub(crate) fn run() -> Option<ExitCode> {
     let started_as = std::env::args_os().next()?;
     let name = Path::new(&started_as).file_name()?.to_str()?.to_owned();
-    let daemon =
-        [Daemon::Server, Daemon::Worker].into_iter().find(|daemon| daemon.name() == name)?;
-    if std::env::var_os(TIED_VARIABLE).is_some() {
-        thread::spawn(end_with_parent);
-    }
+    let all = [Daemon::Server, Daemon::Worker, Daemon::Scaler];
+    let daemon = all.into_iter().find(|daemon| daemon.name() == name)?;
     Some(match daemon {
         Daemon::Server => lb_server::daemon::run(&lb_server::daemon::Arguments::parse()),
         Daemon::Worker => lb_worker::daemon::run(&lb_worker::daemon::Arguments::parse()),
+        Daemon::Scaler => lb_scaler::daemon::run(&lb_scaler::daemon::Arguments::parse()),
     })
-}
-
-fn end_with_parent() {
-    let mut ignored = [0; 64];
-    while std::io::stdin().read(&mut ignored).is_ok_and(|count| count > 0) {}
-    std::process::exit(0);
 }

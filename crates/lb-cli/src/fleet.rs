@@ -21,8 +21,9 @@ use lb_client::{Scope, Search};
 use lb_proto::v1::{
     Event, ListWorkersRequest, WatchEventsRequest, WorkerInfo, admin_client::AdminClient,
 };
+use lb_runtime::tied::TIED_VARIABLE;
 
-use crate::embedded::{Daemon, TIED_VARIABLE};
+use crate::embedded::Daemon;
 
 /// How long the processes may take to find one another. It takes one to two seconds; a busy machine may need more.
 const START_LIMIT: Duration = Duration::from_secs(20);

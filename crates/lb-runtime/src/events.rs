@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 
 use tracing::Level;
 
+mod scaling;
+
 /// A kind of event.
 #[derive(Debug, Clone, Copy)]
 pub struct Event {
@@ -30,14 +32,16 @@ pub struct Event {
 
 const SERVER: &str = "lb-server";
 const WORKER: &str = "lb-worker";
+const SCALER: &str = "lb-scaler";
 
-/// All kinds.
-pub const ALL: [Event; 37] = [
+/// All kinds but those of scaling.
+const GENERAL: [Event; 37] = [
     Event {
         name: "stopping",
         message_ids: &[
             (SERVER, "22860e1253184e17b049361bdafedd56"),
             (WORKER, "ac4c617b4e084f7ca44c041d8adca726"),
+            (SCALER, "e7e924489693483fab09607ce52af517"),
         ],
         level: Level::INFO,
         fields: &["signal"],
@@ -51,6 +55,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "4da73147e03141cfb9c5a94b4ff74fb0"),
             (WORKER, "b1ccf139952948b8ae843412f1e2f1db"),
+            (SCALER, "caea5012e4a648a1945c3812b9d9d0ab"),
         ],
         level: Level::INFO,
         fields: &["applied"],
@@ -62,19 +67,21 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "dc23380cfebd4ee1951e5e95fce1e8b3"),
             (WORKER, "72877a9deb854ddaad6a6afb58163e9b"),
+            (SCALER, "3f73c11e4f2a4e92976953b8a6a01cdd"),
         ],
         level: Level::INFO,
         fields: &["keys"],
         subject: "Some changes of the configuration need a restart",
         text: "These keys have new values that take effect when the daemon is started again: \
                @LB_KEYS@. A restart of lb-server refuses no client; a \
-               restart of lb-worker drains first.",
+               restart of lb-worker drains first, one of lb-scaler stops no worker.",
     },
     Event {
         name: "reload_refused",
         message_ids: &[
             (SERVER, "8077c34c6281481aab0fbac24d0699a0"),
             (WORKER, "711c6feaef0d4f5cb601c2fb3b887352"),
+            (SCALER, "c09bee2cebf549ce9840fd48713f0d53"),
         ],
         level: Level::ERROR,
         fields: &["error"],
@@ -88,6 +95,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "cd44cb5507334b5bb7415e37b4c6dd6e"),
             (WORKER, "01c8bef1a72448c49e981202542fd2e2"),
+            (SCALER, "e506520de32d45c2946bb2cedcc7b5fa"),
         ],
         level: Level::ERROR,
         fields: &[],
@@ -102,6 +110,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "9c42721171b246ddaf42a15e557ceceb"),
             (WORKER, "9269ee2132c84ecb9d2233dea9103d69"),
+            (SCALER, "73f71b3edb58418db332eac76743cfd2"),
         ],
         level: Level::ERROR,
         fields: &[],
@@ -115,6 +124,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "ed7fdafeb2644343ac38cc8aa703a799"),
             (WORKER, "0dfab81849e5489494ade5c5a97592de"),
+            (SCALER, "b79ae1ec8cc24054889118d3337d8cce"),
         ],
         level: Level::WARN,
         fields: &[],
@@ -181,6 +191,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "964421c0c918481489f3ac02c8970522"),
             (WORKER, "5ab68d38bf4541ef9e068be4288e39f5"),
+            (SCALER, "a5891b8b75c04878970c90e1afc3107e"),
         ],
         level: Level::INFO,
         fields: &[],
@@ -192,6 +203,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "031ce30437fe473ab3c9f67d9865a7ac"),
             (WORKER, "de0c8a78ac9a43ae81e40d61591f1a3b"),
+            (SCALER, "b585ca85ff2543c882605be41d585928"),
         ],
         level: Level::WARN,
         fields: &["error"],
@@ -204,6 +216,7 @@ pub const ALL: [Event; 37] = [
         message_ids: &[
             (SERVER, "ed4d4f7a92be4def8e5f54080f251b2d"),
             (WORKER, "0fd9876f528d474690af932323589a7a"),
+            (SCALER, "bed3a3961a824f1395bea38fde4fa050"),
         ],
         level: Level::WARN,
         fields: &["problem"],
@@ -319,47 +332,61 @@ pub const ALL: [Event; 37] = [
     },
     Event {
         name: "registration_lost",
-        message_ids: &[(WORKER, "fe4ec712854149f092a4a32dc1e04725")],
+        message_ids: &[
+            (WORKER, "fe4ec712854149f092a4a32dc1e04725"),
+            (SCALER, "c56bd402cf75403cbb3cad2037b34237"),
+        ],
         level: Level::WARN,
         fields: &["error"],
         subject: "There is no registration with a balancer",
-        text: "The worker goes on trying, more than once a second, and serves other balancers \
+        text: "The daemon goes on trying, more than once a second, and goes on with other balancers \
                meanwhile: @LB_ERROR@.",
     },
     Event {
         name: "registration_refused",
-        message_ids: &[(WORKER, "334b1393645440888f1b1eecf442775c")],
+        message_ids: &[
+            (WORKER, "334b1393645440888f1b1eecf442775c"),
+            (SCALER, "f89890599da44341b170e3caf306bace"),
+        ],
         level: Level::ERROR,
         fields: &["code", "reason"],
-        subject: "A balancer refuses this worker",
-        text: "It says: @LB_REASON@. Somebody must change something; the worker asks again every \
+        subject: "A balancer refuses this daemon",
+        text: "It says: @LB_REASON@. Somebody must change something; it is asked again every \
                30 seconds.",
     },
     Event {
         name: "registration_deferred",
-        message_ids: &[(WORKER, "e48c70944648466e9ea1ad88a8cb3906")],
+        message_ids: &[
+            (WORKER, "e48c70944648466e9ea1ad88a8cb3906"),
+            (SCALER, "854244ac2e6f4e2495c73dd9e701f0af"),
+        ],
         level: Level::WARN,
         fields: &["code", "reason", "retry_after"],
-        subject: "A balancer refuses this worker for now",
-        text: "It says: @LB_REASON@. The worker asks again after the time that the balancer \
-               named.",
+        subject: "A balancer refuses this daemon for now",
+        text: "It says: @LB_REASON@. It is asked again after the time that it named.",
     },
     Event {
         name: "balancer_found",
-        message_ids: &[(WORKER, "474863bf9bc84c40b18ccdba0b658884")],
+        message_ids: &[
+            (WORKER, "474863bf9bc84c40b18ccdba0b658884"),
+            (SCALER, "c43f450702ce4b208b892db7ddedea9d"),
+        ],
         level: Level::INFO,
         fields: &["balancer"],
         subject: "A balancer was found",
-        text: "Balancer @LB_BALANCER@ is announced on the network; the worker registers with it.",
+        text: "Balancer @LB_BALANCER@ is announced on the network; the daemon registers with it.",
     },
     Event {
         name: "balancer_gone",
-        message_ids: &[(WORKER, "f28aba2eaaaa4613990cda8d7abb01f3")],
+        message_ids: &[
+            (WORKER, "f28aba2eaaaa4613990cda8d7abb01f3"),
+            (SCALER, "1f69d65ef701436d9869a0b34e63dfb2"),
+        ],
         level: Level::INFO,
         fields: &["balancer"],
         subject: "A balancer is not announced any more",
-        text: "Balancer @LB_BALANCER@ has withdrawn its announcement. The worker goes on dialling \
-               it for ten minutes.",
+        text: "Balancer @LB_BALANCER@ has withdrawn its announcement. It is dialled on for \
+               ten minutes.",
     },
     Event {
         name: "state_ordered",
@@ -424,14 +451,19 @@ impl Event {
     }
 }
 
+/// All kinds.
+pub fn all() -> impl Iterator<Item = &'static Event> {
+    GENERAL.iter().chain(&scaling::EVENTS)
+}
+
 /// The kinds that this daemon writes.
 pub fn of(daemon: &str) -> impl Iterator<Item = &'static Event> {
-    ALL.iter().filter(move |event| event.message_id(daemon).is_some())
+    all().filter(move |event| event.message_id(daemon).is_some())
 }
 
 /// The kind with this name.
 pub fn named(name: &str) -> Option<&'static Event> {
-    ALL.iter().find(|event| event.name == name)
+    all().find(|event| event.name == name)
 }
 
 /// The message catalog of one daemon, in the format of systemd.
@@ -439,7 +471,7 @@ pub fn catalog(daemon: &str) -> String {
     let mut text = format!(
         "# What `journalctl -x` says about the events of {daemon}. Made from crates/lb-runtime/src/events.rs.\n"
     );
-    for event in &ALL {
+    for event in all() {
         let Some(message_id) = event.message_id(daemon) else { continue };
         let Event { subject, text: body, .. } = event;
         write!(

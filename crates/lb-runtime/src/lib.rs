@@ -8,7 +8,8 @@
 //! - [`events`]: the table of what operators are told;
 //! - [`exit`]: exit codes and the one line that explains them;
 //! - [`net`]: a listening socket from a short text;
-//! - [`reload`]: what is said when the configuration was read again.
+//! - [`reload`]: what is said when the configuration was read again;
+//! - [`tied`]: an end together with the parent.
 
 pub mod activation;
 pub mod config;
@@ -19,3 +20,4 @@ pub mod net;
 pub mod reload;
 pub mod service;
 pub mod signals;
+pub mod tied;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use lb_runtime::events::{ALL, catalog};
+use lb_runtime::events::{all, catalog};
 
 /// With this variable the catalogs are written anew instead of compared.
 const UPDATE: &str = "LB_UPDATE_CATALOGS";
@@ -13,7 +13,7 @@ fn root() -> &'static Path {
 
 #[test]
 fn catalogs_say_what_the_table_says() {
-    for daemon in ["lb-server", "lb-worker"] {
+    for daemon in ["lb-server", "lb-worker", "lb-scaler"] {
         let file = root().join(format!("systemd/{daemon}.catalog"));
         let expected = catalog(daemon);
         if env::var_os(UPDATE).is_some() {
@@ -31,7 +31,7 @@ fn catalogs_say_what_the_table_says() {
 #[test]
 fn names_and_message_ids_are_sound_and_given_once() {
     let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
-    for event in &ALL {
+    for event in all() {
         assert!(names.insert(event.name), "{event:?}");
         for (_, id) in event.message_ids {
             let sound = |c: char| matches!(c, '0'..='9' | 'a'..='f');
@@ -48,10 +48,12 @@ fn names_and_message_ids_are_sound_and_given_once() {
 #[test]
 fn the_table_has_every_event_that_is_written_and_no_other() {
     let mut written = BTreeSet::new();
-    for package in ["lb-runtime", "lb-discovery", "lb-tls", "lb-server", "lb-worker"] {
+    let packages =
+        ["lb-runtime", "lb-discovery", "lb-tls", "lb-link", "lb-server", "lb-worker", "lb-scaler"];
+    for package in packages {
         collect(&root().join("crates").join(package).join("src"), &mut written);
     }
-    let listed: BTreeSet<String> = ALL.iter().map(|event| event.name.to_owned()).collect();
+    let listed: BTreeSet<String> = all().map(|event| event.name.to_owned()).collect();
     assert_eq!(written, listed);
 }
 

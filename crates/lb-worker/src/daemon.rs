@@ -21,6 +21,7 @@ use lb_runtime::{
     reload::Reloads,
     service,
     signals::Signals,
+    tied,
 };
 
 use lb_tls::{ModeFlag, Tls};
@@ -139,6 +140,7 @@ impl DaemonError {
 
 /// Runs the daemon until it is told to stop and has drained. Exit codes are those of [`lb_runtime::exit`].
 pub fn run(arguments: &Arguments) -> ExitCode {
+    tied::end_with_parent();
     match try_run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::fail(NAME, error.exit_code(), &error),
@@ -169,6 +171,7 @@ async fn serve(
     let worker = loaded.value.builder(&tls).build()?;
     let slowdown = loaded.value.slowdown;
     let compute = ComputeServer::new(ComputeService::new(worker.id().clone()).slowdown(slowdown));
+    // lb-scaler reads the id in it.
     let status = format!("worker {} on {}", worker.id(), worker.address());
     let reloads = Reloads::new(status.clone(), loaded, &LIVE);
     let (control, ready) = (worker.control(), worker.readiness());

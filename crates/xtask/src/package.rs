@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use crate::tools::{self, cargo, command, output, root};
 
 /// The crates that become packages.
-const CRATES: [&str; 3] = ["lb-server", "lb-worker", "lb-cli"];
+const CRATES: [&str; 4] = ["lb-server", "lb-worker", "lb-scaler", "lb-cli"];
 /// Not `target`: flags differ from those of a plain build, and each would undo the work of the other.
 const TARGET: &str = "target/packages";
 /// What crates' `[package.metadata.deb]` expect to find.

@@ -46,10 +46,11 @@ fn main() -> io::Result<()> {
 }
 
 /// Programs and the sections of the manual that they belong to.
-fn programs() -> [(clap::Command, &'static str); 3] {
+fn programs() -> [(clap::Command, &'static str); 4] {
     [
         (lb_server::daemon::Arguments::command(), "8"),
         (lb_worker::daemon::Arguments::command(), "8"),
+        (lb_scaler::daemon::Arguments::command(), "8"),
         (lb_cli::command(), "1"),
     ]
 }

@@ -26,6 +26,7 @@ pub(crate) fn write(folder: &Path, date: &str) -> io::Result<()> {
     for (name, text) in [
         ("lb-server.toml", include_str!("../../../../packaging/lb-server.toml")),
         ("lb-worker.toml", include_str!("../../../../packaging/lb-worker.toml")),
+        ("lb-scaler.toml", include_str!("../../../../packaging/lb-scaler.toml")),
     ] {
         let page = file_page(name, &settings::read(text), date);
         fs::write(folder.join(format!("{name}.5")), page + &by_hand(&format!("{name}.5"))?.after)?;

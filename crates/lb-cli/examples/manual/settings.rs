@@ -102,6 +102,7 @@ mod tests {
         for text in [
             include_str!("../../../../packaging/lb-server.toml"),
             include_str!("../../../../packaging/lb-worker.toml"),
+            include_str!("../../../../packaging/lb-scaler.toml"),
         ] {
             let file = read(text);
             assert!(!file.introduction.is_empty());
@@ -111,7 +112,7 @@ mod tests {
                     assert!(!text.is_empty() || name == "gpu", "{name} is not documented");
                 }
             }
-            let known = ["listen", "cluster", "local", "log"];
+            let known = ["cluster", "local", "log"];
             assert!(known.iter().all(|key| file.entries.iter().any(|e| named(e) == *key)));
         }
     }

@@ -8,4 +8,5 @@ mod by_hand;
 mod demo;
 mod faults;
 mod pki;
+mod scale;
 mod support;

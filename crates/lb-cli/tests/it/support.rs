@@ -14,7 +14,7 @@ use serde_json::Value;
 /// How long something that happens within two seconds may take before the test gives up: machines can be slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
+pub(crate) const LBCTL: &str = env!("CARGO_BIN_EXE_lbctl");
 
 /// A process that plays a daemon; killed when the test ends.
 pub(crate) struct Daemon {
@@ -67,6 +67,17 @@ impl Daemon {
         signal(&self.process, name);
     }
 
+    /// Number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it has logged a line with all of these words by now.
+    pub(crate) fn has_said(&mut self, words: &[&str]) -> bool {
+        self.said.extend(self.log.try_iter());
+        self.said.iter().any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.process.wait().unwrap().code()
@@ -110,8 +121,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A balancer that has been announced.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let name = format!("test-{:016x}", fastrand::u64(..));
-        let balancer = start_balancer(&name);
+        let balancer = start_balancer(&name, flags);
         Self { name, balancer }
     }
 
@@ -137,7 +153,11 @@ impl Cluster {
     }
 
     pub(crate) fn restart_balancer(&mut self) {
-        self.balancer = start_balancer(&self.name);
+        self.restart_balancer_with(&[]);
+    }
+
+    pub(crate) fn restart_balancer_with(&mut self, flags: &[&str]) {
+        self.balancer = start_balancer(&self.name, flags);
     }
 
     /// Runs lbctl in this cluster.
@@ -153,8 +173,8 @@ impl Cluster {
     }
 }
 
-fn start_balancer(cluster: &str) -> Daemon {
-    let arguments = ["--local", "--listen", ":0", "--cluster", cluster];
+fn start_balancer(cluster: &str, flags: &[&str]) -> Daemon {
+    let arguments = [&["--local", "--listen", ":0", "--cluster", cluster], flags].concat();
     let mut balancer = Daemon::spawn("lb-server", &arguments);
     balancer.until(&["balancer ready"]);
     balancer
@@ -182,6 +202,11 @@ pub(crate) fn start_lbctl(arguments: &[&str]) -> Child {
 
 /// Sends a signal by name.
 pub(crate) fn signal(process: &Child, name: &str) {
-    let sent = Command::new("kill").args(["-s", name, &process.id().to_string()]).status();
+    signal_process(process.id(), name);
+}
+
+/// Sends a signal by name to a process that the test, or what it started, has started.
+pub(crate) fn signal_process(process: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status();
     assert!(sent.unwrap().success());
 }

@@ -94,13 +94,13 @@ impl<S: Subscriber> Layer<S> for Promises {
         let mut values = Values::default();
         event.record(&mut values);
         let Some(name) = values.name() else { return };
-        let kind = events::named(name).unwrap_or_else(|| panic!("events::ALL has no {name}"));
+        let kind = events::named(name).unwrap_or_else(|| panic!("events::all() has no {name}"));
         let fields = event.metadata().fields().iter().map(|field| field.name());
         let fields: Vec<_> = fields.filter(|name| ![EVENT, MESSAGE].contains(name)).collect();
         assert_eq!(
             (kind.level, kind.fields),
             (*event.metadata().level(), &*fields),
-            "events::ALL says otherwise about {name}"
+            "events::all() says otherwise about {name}"
         );
     }
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "events::ALL says otherwise about worker_left")]
+    #[should_panic(expected = "events::all() says otherwise about worker_left")]
     fn an_event_that_is_not_as_promised_is_a_defect() {
         let subscriber = Registry::default().with(Promises);
         tracing::subscriber::with_default(subscriber, || {

@@ -15,7 +15,7 @@ use crate::{
     tools::{self, command, output, root},
 };
 
-pub(super) const PACKAGES: [&str; 3] = ["lb-server", "lb-worker", "lb-client"];
+pub(super) const PACKAGES: [&str; 4] = ["lb-server", "lb-worker", "lb-scaler", "lb-client"];
 pub(super) const OLD: &str = "0lb1";
 pub(super) const NEW: &str = "0lb2";
 
