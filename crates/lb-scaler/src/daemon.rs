@@ -43,6 +43,7 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 /// Scaler of the load balancer: starts and stops workers on this machine as the balancer plans
 #[derive(Debug, Parser, Serialize)]
 #[command(name = NAME, version)]
+#[expect(clippy::struct_field_names, reason = "fields are named as their keys")]
 pub struct Arguments {
     /// What this machine is called: a-z, 0-9 and '-'; without it the host's name
     #[arg(long, value_name = "NAME")]

@@ -137,10 +137,10 @@ impl<E: Executor> Manager<E> {
         match done {
             Ok(()) => match action {
                 Action::Start(number) => {
-                    info!(event = "instance_started", number, "instance started")
+                    info!(event = "instance_started", number, "instance started");
                 }
                 Action::Stop(number) => {
-                    info!(event = "instance_stopped", number, "instance told to stop")
+                    info!(event = "instance_stopped", number, "instance told to stop");
                 }
             },
             Err(error) => {

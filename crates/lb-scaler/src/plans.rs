@@ -70,7 +70,10 @@ mod tests {
 
     use super::*;
 
-    fn order(generation: u64, numbers: &[u32]) -> Option<Arc<HostOrder>> {
+    type Order = Option<Arc<HostOrder>>;
+
+    #[expect(clippy::unnecessary_wraps, reason = "as it stands among the orders")]
+    fn order(generation: u64, numbers: &[u32]) -> Order {
         Some(Arc::new(HostOrder {
             generation: Generation::new(generation).unwrap(),
             instances: numbers.iter().map(|&number| (number, String::new())).collect(),
@@ -78,7 +81,7 @@ mod tests {
         }))
     }
 
-    fn orders(of: &[(&str, Option<Arc<HostOrder>>)]) -> Orders {
+    fn orders(of: &[(&str, Order)]) -> Orders {
         of.iter().map(|(id, order)| (id.parse().unwrap(), order.clone())).collect()
     }
 

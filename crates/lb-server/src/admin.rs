@@ -140,7 +140,7 @@ impl Administration {
         &self,
         ask: impl FnOnce(oneshot::Sender<ScaleStatusResponse>) -> scaling::Event,
     ) -> Result<Response<ScaleStatusResponse>, Status> {
-        let status = self.owner.ask(|reply| Event::Scaling(ask(reply))).await;
+        let status = self.owner.ask(|reply| ask(reply).into()).await;
         let mut status = status.map_err(Stopping::into_status)?;
         status.cluster = self.cluster.to_string();
         Ok(Response::new(status))

@@ -76,7 +76,7 @@ pub(crate) enum Event {
     /// An operator takes a worker back.
     Undrain { worker: WorkerId, reply: oneshot::Sender<Result<(), UnknownWorker>> },
     /// Something about scalers.
-    Scaling(scaling::Event),
+    Scaling(Box<scaling::Event>),
 }
 
 /// `count` calls to one worker that ended alike.
@@ -301,7 +301,7 @@ impl Owner {
                 answer(reply, drained);
             }
             Event::Undrain { worker, reply } => answer(reply, self.registry.undrain(&worker)),
-            Event::Scaling(event) => self.scaling.handle(event, &self.registry, now),
+            Event::Scaling(event) => self.scaling.handle(*event, &self.registry, now),
         }
     }
 

@@ -32,7 +32,7 @@ use lb_proto::parse::scaler::{HostOrder, Offer, Report};
 
 pub(crate) use self::stream::Offering;
 use self::{clock::time_of_day, host::Attended};
-use crate::ScaleSettings;
+use crate::{ScaleSettings, owner};
 
 /// Most scalers at once: far more hosts than a LAN has. It bounds memory.
 const SCALER_LIMIT: usize = 1_024;
@@ -62,6 +62,12 @@ pub(crate) enum Event {
     Set { mode: Mode, reply: oneshot::Sender<lb_proto::v1::ScaleStatusResponse> },
     /// The configuration has been read again.
     Settings(Box<ScaleSettings>),
+}
+
+impl From<Event> for owner::Event {
+    fn from(event: Event) -> Self {
+        Self::Scaling(Box::new(event))
+    }
 }
 
 /// Why a scaler is not let in.

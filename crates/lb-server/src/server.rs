@@ -136,7 +136,7 @@ impl Control {
         }
         self.streams.resize(settings.limits);
         let scale = scaling::Event::Settings(Box::new(settings.scale.clone()));
-        drop(self.owner.send(Event::Scaling(scale)).await);
+        drop(self.owner.send(scale.into()).await);
         lb_tls::look(&self.tls);
     }
 }

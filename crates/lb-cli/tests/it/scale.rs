@@ -1,4 +1,5 @@
 //! Workers that come and go: a balancer that plans, a scaler that obeys, and real workers, all as processes.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures, with --nocapture")]
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +30,7 @@ const QUICK: &str = "[scale]\nsync_s = 1\nstabilization_s = 3\ncooldown_s = 1\ns
 
 /// A cluster whose workers are scaled.
 struct Scaled {
-    cluster: Cluster,
+    inner: Cluster,
     _directory: TempDir,
     config: String,
 }
@@ -40,17 +41,17 @@ impl Scaled {
         let file = directory.path().join("server.toml");
         fs::write(&file, format!("{QUICK}{settings}")).unwrap();
         let config = file.to_str().unwrap().to_owned();
-        let cluster = Cluster::start_with(&["--config", &config]);
-        Self { cluster, _directory: directory, config }
+        let inner = Cluster::start_with(&["--config", &config]);
+        Self { inner, _directory: directory, config }
     }
 
-    /// Another balancer of the same cluster.
-    fn second_balancer(&self) -> Daemon {
-        let name = &self.cluster.name;
+    /// Another balancer of the same cluster, and the line in which it says its id.
+    fn second_balancer(&self) -> (Daemon, String) {
+        let name = &self.inner.name;
         let flags = ["--local", "--listen", ":0", "--cluster", name, "--config", &self.config];
         let mut balancer = Daemon::spawn("lb-server", &flags);
-        balancer.until(&["balancer ready"]);
-        balancer
+        let ready = balancer.until(&["balancer ready"]);
+        (balancer, ready)
     }
 
     /// A host whose workers are children of its scaler.
@@ -59,7 +60,7 @@ impl Scaled {
     }
 
     fn scaler_of(&self, id: &str, program: &str, flags: &[&str]) -> Daemon {
-        let name = self.cluster.name.as_str();
+        let name = self.inner.name.as_str();
         let own = ["--local", "--cluster", name, "--id", id, "--executor", "processes"];
         let mut arguments = own.to_vec();
         arguments.extend(["--program", program, "--max", "8"]);
@@ -73,7 +74,7 @@ impl Scaled {
     }
 
     fn status(&self) -> Value {
-        self.cluster.json(&["scale", "status"])
+        self.inner.json(&["scale", "status"])
     }
 
     /// Waits until the status is as wanted, and returns it.
@@ -114,64 +115,65 @@ fn children(daemon: &Daemon) -> Vec<u32> {
 
 #[test]
 fn the_number_that_is_set_by_hand_runs() {
-    let mut scaled = Scaled::start("");
-    let mut scaler = scaled.scaler("h1", &[]);
-    let before = scaled.until_ready(1);
+    let mut cluster = Scaled::start("");
+    let mut scaler = cluster.scaler("h1", &[]);
+    let before = cluster.until_ready(1);
     assert_eq!((&before["mode"], &before["desired"]), (&"auto".into(), &1.into()), "{before:#}");
 
-    scaled.cluster.json(&["scale", "set", "3"]);
-    let status = scaled.until_ready(3);
+    cluster.inner.json(&["scale", "set", "3"]);
+    let status = cluster.until_ready(3);
     assert_eq!((&status["mode"], &status["set_to"]), (&"set".into(), &3.into()));
     let decision = status["last_decision"].as_str().unwrap();
     assert!(decision.contains("1 to 3 instances, set to 3 by hand"), "{decision}");
-    let workers = scaled.cluster.json(&["workers"]);
+    let workers = cluster.inner.json(&["workers"]);
     let workers = workers["workers"].as_array().unwrap();
     let share: f64 = workers.iter().map(|worker| worker["share"].as_f64().unwrap()).sum();
     assert!(workers.len() == 3 && (share - 1.0).abs() < 1e-9, "{workers:?}");
 
     // A balancer that comes back hears from the scaler what was set, and finds what runs.
     let ids = running(&status);
-    scaled.cluster.kill_balancer();
-    let config = scaled.config.clone();
-    scaled.cluster.restart_balancer_with(&["--config", &config]);
-    let status = scaled.until_ready(3);
+    cluster.inner.kill_balancer();
+    let config = cluster.config.clone();
+    cluster.inner.restart_balancer_with(&["--config", &config]);
+    let status = cluster.until_ready(3);
     assert_eq!((&status["mode"], &running(&status)), (&"set".into(), &ids));
 
-    scaled.cluster.json(&["scale", "pause"]);
+    cluster.inner.json(&["scale", "pause"]);
     let [first, ..] = children(&scaler)[..] else { panic!("it has children") };
     signal_process(first, "KILL");
     scaler.until(&["instance died"]);
-    scaled.until_ready(3);
+    cluster.until_ready(3);
 
     // With the scaler its workers end, each after its drain.
     scaler.signal("TERM");
     assert_eq!(scaler.exit_code(), Some(0));
     for _ in 0..3 {
-        scaled.cluster.balancer.until(&["worker left"]);
+        cluster.inner.balancer.until(&["worker left"]);
     }
 }
 
 #[test]
 fn a_worker_that_is_killed_comes_back_and_one_that_crashes_again_and_again_is_given_up() {
-    let scaled = Scaled::start("min = 2\n");
-    let mut scaler = scaled.scaler("h1", &["--min", "2"]);
-    let before = running(&scaled.until_ready(2));
+    let cluster = Scaled::start("min = 2\n");
+    let mut scaler = cluster.scaler("h1", &["--min", "2"]);
+    let before = running(&cluster.until_ready(2));
     for child in children(&scaler) {
         signal_process(child, "KILL");
         scaler.until(&["instance died", "signal: 9"]);
     }
-    assert_eq!(running(&scaled.until_ready(2)), before, "the same ones");
+    assert_eq!(running(&cluster.until_ready(2)), before, "the same ones");
 
-    let mut broken = scaled.scaler_of("h2", "/bin/false", &["--min", "1"]);
+    let mut broken = cluster.scaler_of("h2", "/bin/false", &["--min", "1"]);
     let line = broken.until(&["instance given up"]);
     assert!(line.contains("it ended 5 times within 120 s: exit status: 1"), "{line}");
-    let status = scaled.until("the plan goes round it", |status| {
-        status["last_decision"].as_str().unwrap().contains("instance 1 of h2 has failed")
+    let status = cluster.until("the plan goes round it", |status| {
+        let instances = status["hosts"][1]["instances"].as_array().unwrap();
+        instances.iter().all(|instance| instance["number"] != 1)
     });
     assert_eq!(status["hosts"][0]["problem"], "", "the other host goes on");
-    scaled.until("the other host goes on", |status| status["ready"].as_u64() >= Some(2));
+    cluster.until("the other host goes on", |status| status["ready"].as_u64() >= Some(2));
 
-    let mut missing = scaled.scaler_of("h3", "/no/such/program", &["--min", "1"]);
+    let mut missing = cluster.scaler_of("h3", "/no/such/program", &["--min", "1"]);
     let line = missing.until(&["instance given up"]);
     assert!(line.contains("cannot run /no/such/program"), "{line}");
 }
@@ -242,66 +244,89 @@ impl Load {
 
 #[test]
 fn workers_come_with_load_and_go_without_it_and_no_call_fails() {
-    let scaled = Scaled::start("");
-    let _scaler = scaled.scaler("h1", &[]);
-    scaled.until_ready(1);
-    let load = Load::start(&scaled.cluster.name, 6, 20);
+    let cluster = Scaled::start("");
+    let _scaler = cluster.scaler("h1", &[]);
+    cluster.until_ready(1);
+    let load = Load::start(&cluster.inner.name, 6, 20);
     // Six calls at a time at 0.7 calls per slot: nine, of which the host may run eight; five in the first step.
-    let status = scaled.until("workers come", |status| status["ready"].as_u64() >= Some(5));
+    let status = cluster.until("workers come", |status| status["ready"].as_u64() >= Some(5));
     assert!(status["last_decision"].as_str().unwrap().contains("calls per slot"), "{status:#}");
     // A little load keeps calling while workers go.
-    let little = Load::start(&scaled.cluster.name, 1, 20);
+    let little = Load::start(&cluster.inner.name, 1, 20);
     let (failed, first) = load.end();
     assert_eq!(failed, 0);
     // One was there; the next is one that has come.
     assert!(first.len() >= 5, "{first:?}");
     println!("step in load to the first answer of a new worker: {:?}", first[1].0);
-    scaled.until("workers go", |status| status["ready"].as_u64() <= Some(2));
+    cluster.until("workers go", |status| status["ready"].as_u64() <= Some(2));
     let (failed, _) = little.end();
     assert_eq!(failed, 0);
-    scaled.until_ready(1);
+    cluster.until_ready(1);
 }
 
 #[test]
 fn the_balancer_with_the_lowest_id_is_obeyed_and_another_takes_over() {
-    let mut scaled = Scaled::start("min = 2\n");
-    let mut other = scaled.second_balancer();
-    let mut scaler = scaled.scaler("h1", &["--min", "2"]);
+    let mut cluster = Scaled::start("min = 2\n");
+    let (mut other, ready) = cluster.second_balancer();
+    let mut scaler = cluster.scaler("h1", &["--min", "2"]);
     scaler.until(&["offered to a balancer"]);
     let obeyed =
         |status: &Value| status["hosts"][0]["obeys"]["balancer"].as_str().map(str::to_owned);
-    let status =
-        scaled.until("a plan is obeyed", |status| obeyed(status).is_some() && status["ready"] == 2);
+    let status = cluster
+        .until("a plan is obeyed", |status| obeyed(status).is_some() && status["ready"] == 2);
     let workers = running(&status);
-    let list = scaled.cluster.json(&["discover", "--for", "2s"]);
+    let list = cluster.inner.json(&["discover", "--for", "2s"]);
     let found = list["found"].as_array().unwrap();
     let ids = found.iter().filter(|entry| entry["role"] == "balancer");
     let ids: BTreeSet<String> = ids.map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 2, "{list:#}");
     let lowest = ids.first().unwrap().clone();
     let status =
-        scaled.until("the lowest is obeyed", |status| obeyed(status).as_ref() == Some(&lowest));
+        cluster.until("the lowest is obeyed", |status| obeyed(status).as_ref() == Some(&lowest));
     let generation = status["hosts"][0]["obeys"]["generation"].as_u64().unwrap();
 
     // The one that is obeyed dies: the other goes on above its generation, and starts and stops nothing.
-    if scaled.cluster.balancer.has_said(&["balancer ready", &lowest]) {
-        scaled.cluster.kill_balancer();
-    } else {
+    if ready.contains(&lowest) {
         other.signal("KILL");
         other.exit_code();
+    } else {
+        cluster.inner.kill_balancer();
     }
     let status =
-        scaled.until("another is obeyed", |status| obeyed(status).is_some_and(|id| id != lowest));
+        cluster.until("another is obeyed", |status| obeyed(status).is_some_and(|id| id != lowest));
     assert!(status["hosts"][0]["obeys"]["generation"].as_u64().unwrap() > generation, "{status:#}");
-    assert_eq!(running(&scaled.until_ready(2)), workers);
+    assert_eq!(running(&cluster.until_ready(2)), workers);
     assert!(!scaler.has_said(&["instance died"]));
+}
+
+#[test]
+fn a_host_that_is_lost_is_made_good_on_another() {
+    let cluster = Scaled::start("");
+    let _stays = cluster.scaler("h1", &[]);
+    let lost = cluster.scaler("h2", &[]);
+    cluster.inner.json(&["scale", "set", "4"]);
+    let status = cluster.until_ready(4);
+    let count = |status: &Value, id: &str| {
+        let hosts = status["hosts"].as_array().unwrap();
+        let host = hosts.iter().find(|host| host["id"] == id);
+        host.map_or(0, |host| host["instances"].as_array().unwrap().len())
+    };
+    assert_eq!((count(&status, "h1"), count(&status, "h2")), (2, 2), "spread: {status:#}");
+    // As in a power cut, its workers end with it.
+    lost.signal("KILL");
+    let begun = Instant::now();
+    let status = cluster
+        .until("h1 makes it good", |status| status["ready"] == 4 && count(status, "h1") == 4);
+    println!("a lost host is made good after {:?}", begun.elapsed());
+    let decision = status["last_decision"].as_str().unwrap();
+    assert!(decision.contains("host h2 is gone, 2 lost are made good elsewhere"), "{decision}");
 }
 
 #[test]
 fn what_makes_no_sense_is_one_clear_line() {
     let cluster = Cluster::start();
     let status = cluster.json(&["scale", "status"]);
-    assert_eq!(status["state"], "no scaler is registered, so nothing is scaled");
+    assert_eq!(status["state"], "no scaler is registered, so nothing is cluster");
     assert_eq!(status["desired"], Value::Null);
     let ended = cluster.lbctl(&["scale", "set", "10001"]);
     assert_eq!(ended.code, 65, "{}", ended.stderr);

@@ -146,7 +146,7 @@ pub fn host_report(message: v1::HostReport) -> Result<Report, ParseError> {
         instances,
         free_millicores: message.free_millicores,
         free_memory: message.free_memory,
-        obeyed: message.obeyed.map(taken_plan).transpose()?,
+        obeyed: message.obeyed.as_ref().map(taken_plan).transpose()?,
         manual: message.manual.map_or(Ok(Manual::default()), |set| manual("report.manual", set))?,
         problem: reason("report.problem", message.problem)?,
     })
@@ -172,7 +172,7 @@ fn reported(message: v1::InstanceReport) -> Result<Reported, ParseError> {
     Ok(Reported { worker, doing, reason: reason("report.instances.reason", message.reason)? })
 }
 
-fn taken_plan(message: v1::ObeyedPlan) -> Result<TakenPlan, ParseError> {
+fn taken_plan(message: &v1::ObeyedPlan) -> Result<TakenPlan, ParseError> {
     let balancer = message
         .balancer_id
         .parse()

@@ -56,16 +56,14 @@ impl Systemd {
     }
 
     async fn manager(&mut self) -> Result<ManagerProxy<'static>, ExecutorError> {
-        let connection = match &self.connection {
-            Some(connection) => connection.clone(),
-            None => {
-                let opened =
-                    async { Builder::system()?.method_timeout(METHOD_LIMIT).build().await };
-                let opened = opened.await.map_err(|error| {
-                    ExecutorError::Unavailable(format!("cannot reach systemd over D-Bus: {error}"))
-                })?;
-                self.connection.insert(opened).clone()
-            }
+        let connection = if let Some(connection) = &self.connection {
+            connection.clone()
+        } else {
+            let opened = async { Builder::system()?.method_timeout(METHOD_LIMIT).build().await };
+            let opened = opened.await.map_err(|error| {
+                ExecutorError::Unavailable(format!("cannot reach systemd over D-Bus: {error}"))
+            })?;
+            self.connection.insert(opened).clone()
         };
         let proxy =
             ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await;
@@ -177,7 +175,7 @@ impl Executor for Systemd {
 
     /// Looking once in a while is enough: what is in a hurry, the balancer sees by the workers' own streams.
     async fn news(&mut self) {
-        pending().await
+        pending::<()>().await;
     }
 
     fn outlives(&self) -> bool {

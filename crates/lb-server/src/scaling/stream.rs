@@ -26,7 +26,7 @@ use lb_tls::{Identity, Peer, rights::may_offer};
 
 use super::{Event, Refusal, StreamKey};
 use crate::{
-    owner::{self, Handle, Stopping},
+    owner::{Handle, Stopping},
     registration::{HELLO_TIMEOUT, is_private, milliseconds, refused},
     status::IntoStatus,
 };
@@ -124,8 +124,7 @@ impl Newcomer {
     async fn admit(&mut self, orders: super::Orders) -> Result<(HostId, StreamKey), Refused> {
         let offer = self.offer().await.map_err(|status| refused(&status, Duration::ZERO))?;
         let host = offer.host.clone();
-        let ask =
-            |reply| owner::Event::Scaling(Event::Hello { offer: Box::new(offer), orders, reply });
+        let ask = |reply| Event::Hello { offer: Box::new(offer), orders, reply }.into();
         let admitted = self.owner.ask(ask).await;
         let admitted =
             admitted.map_err(|stopping: Stopping| refused(&stopping.into_status(), HEARTBEAT))?;
@@ -220,18 +219,15 @@ impl Member {
             |status| warn!(host = %self.host, error = status.message(), "a report of a scaler was refused"),
         )?;
         let event = Event::Report { host: self.host.clone(), key: self.key, report };
-        self.owner.send(owner::Event::Scaling(event)).await.map_err(Stopping::into_status)
+        self.owner.send(event.into()).await.map_err(Stopping::into_status)
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let event = owner::Event::Scaling(Event::Gone {
-            host: self.host.clone(),
-            key: self.key,
-            in_order: self.leaves,
-        });
-        if let Err(event) = self.owner.try_send(event) {
+        let (host, key, in_order) = (self.host.clone(), self.key, self.leaves);
+        let event = Event::Gone { host, key, in_order };
+        if let Err(event) = self.owner.try_send(event.into()) {
             let owner = self.owner.clone();
             // The queue is full: wait for room, off this thread. If the owner has stopped, there is nothing to tell.
             tokio::spawn(async move { drop(owner.send(event).await) });

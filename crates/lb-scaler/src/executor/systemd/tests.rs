@@ -1,4 +1,10 @@
 //! Against a systemd that is played at the other end of a connection.
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "methods and properties have the shape that D-Bus gives them"
+)]
 
 use std::sync::{Arc, Mutex};
 
