@@ -33,8 +33,8 @@ use crate::{
     owner::{Event, Handle, Owner},
     registration::Registration,
     requests::Requests,
-    two_sizes::TwoSizes,
     scaling::{self, Offering},
+    two_sizes::TwoSizes,
 };
 
 /// How long answered streams may take to end when the balancer stops. They end by themselves at once;

@@ -28,7 +28,7 @@ async fn balancer() -> Balancer {
     let raw = RawSettings { settle: Duration::ZERO, ..RawSettings::default() };
     let service = SERVICE.parse().unwrap();
     let scale = ScaleSettings { service, planner: Settings::parse(raw).unwrap() };
-    let limits = Limits { sessions: 10, watchers: 10 };
+    let limits = Limits { sessions: 10, watchers: 10, ..Limits::default() };
     Balancer::start_scaling(PolicyKind::LeastLoad, limits, scale).await
 }
 
