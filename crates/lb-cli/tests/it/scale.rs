@@ -326,7 +326,7 @@ fn a_host_that_is_lost_is_made_good_on_another() {
 fn what_makes_no_sense_is_one_clear_line() {
     let cluster = Cluster::start();
     let status = cluster.json(&["scale", "status"]);
-    assert_eq!(status["state"], "no scaler is registered, so nothing is cluster");
+    assert_eq!(status["state"], "no scaler is registered, so nothing is scaled");
     assert_eq!(status["desired"], Value::Null);
     let ended = cluster.lbctl(&["scale", "set", "10001"]);
     assert_eq!(ended.code, 65, "{}", ended.stderr);
