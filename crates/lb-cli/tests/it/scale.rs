@@ -319,7 +319,7 @@ fn a_host_that_is_lost_is_made_good_on_another() {
         .until("h1 makes it good", |status| status["ready"] == 4 && count(status, "h1") == 4);
     println!("a lost host is made good after {:?}", begun.elapsed());
     let decision = status["last_decision"].as_str().unwrap();
-    assert!(decision.contains("host h2 is gone, 2 lost are made good elsewhere"), "{decision}");
+    assert!(decision.contains("host h2 is gone, 2 instances are lost"), "{decision}");
 }
 
 #[test]
