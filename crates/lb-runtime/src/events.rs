@@ -6,11 +6,12 @@
 //! (`systemd/*.catalog`) and the lists in the manual pages are made from this table; tests compare them, and in debug
 //! builds each event that is written is compared as well.
 
-use std::fmt::Write as _;
+mod catalog;
+mod scaling;
 
 use tracing::Level;
 
-mod scaling;
+pub use self::catalog::catalog;
 
 /// A kind of event.
 #[derive(Debug, Clone, Copy)]
@@ -464,41 +465,4 @@ pub fn of(daemon: &str) -> impl Iterator<Item = &'static Event> {
 /// The kind with this name.
 pub fn named(name: &str) -> Option<&'static Event> {
     all().find(|event| event.name == name)
-}
-
-/// The message catalog of one daemon, in the format of systemd.
-pub fn catalog(daemon: &str) -> String {
-    let mut text = format!(
-        "# What `journalctl -x` says about the events of {daemon}. Made from crates/lb-runtime/src/events.rs.\n"
-    );
-    for event in all() {
-        let Some(message_id) = event.message_id(daemon) else { continue };
-        let Event { subject, text: body, .. } = event;
-        write!(
-            text,
-            "\n-- {message_id}\nSubject: {subject}\nDefined-By: {daemon}\n\
-             Documentation: man:{daemon}(8)\n\n{}\n",
-            wrapped(body)
-        )
-        .expect("a string takes everything");
-    }
-    text
-}
-
-/// Longest line of a catalog, in characters.
-const WIDTH: usize = 78;
-
-fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for word in text.split_whitespace() {
-        if length > 0 {
-            let fits = length + 1 + word.len() <= WIDTH;
-            lines.push(if fits { ' ' } else { '\n' });
-            length = if fits { length + 1 } else { 0 };
-        }
-        lines.push_str(word);
-        length += word.len();
-    }
-    lines
 }
