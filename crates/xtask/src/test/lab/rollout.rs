@@ -173,8 +173,14 @@ fn bad_inputs(cluster: &Cluster, repository: &Repository) -> anyhow::Result<()> 
     let (balancer, drained) = (&cluster.balancers()[0], &cluster.workers()[0].name);
     balancer.run(&format!("lbctl drain {drained}"))?;
     let candidate = format!("lb_version={}~rc.1-0lb1", env!("CARGO_PKG_VERSION"));
-    let messages = ["the repository has no version", "this is no upgrade", "its worker is drained"];
-    stops("rolling.yml", &["--extra-vars", &candidate], &messages)?;
+    let messages = [
+        "the repository has no version",
+        "this is no upgrade",
+        "its worker is drained",
+        "it trusts another CA",
+    ];
+    let arguments = ["--extra-vars", &candidate, "--extra-vars", "lb_pki_directory=/nowhere"];
+    stops("rolling.yml", &arguments, &messages)?;
     balancer.run(&format!("lbctl undrain {drained}"))?;
     let sources = repo::sources("http://192.0.2.1", &Key::new()?.public);
     let key = ansible.file("wrong.sources", &sources)?;
