@@ -65,6 +65,17 @@ pub enum Failure {
     Unavailable,
     /// It did not answer within the caller's deadline.
     Overdue,
+    /// The caller counts errors and does not say which.
+    Unnamed,
+}
+
+/// How calls to one worker ended, as somebody counts who does not tell of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hearsay {
+    /// With OK.
+    pub answered: u64,
+    /// With any other status.
+    pub failed: u64,
 }
 
 impl fmt::Display for Failure {
@@ -73,6 +84,7 @@ impl fmt::Display for Failure {
             Self::Unreachable => "it could not be reached",
             Self::Unavailable => "UNAVAILABLE",
             Self::Overdue => "DEADLINE_EXCEEDED",
+            Self::Unnamed => "an error",
         })
     }
 }
@@ -231,6 +243,28 @@ impl Health {
             }
             CallEnd::Unsent | CallEnd::Abandoned => {}
         }
+    }
+
+    /// Takes what a client counts. In one sum, since it does not tell in which order the calls ended.
+    pub(crate) fn heard(
+        &mut self,
+        ends: Hearsay,
+        client: ClientKey,
+        baseline: &mut Baseline,
+        now: Timestamp,
+    ) {
+        if self.is_out() {
+            return;
+        }
+        let Hearsay { answered, failed } = ends;
+        if answered > 0 {
+            self.witnesses.defends(client, now);
+        }
+        if failed > 0 {
+            self.witnesses.accuses(client, now);
+            self.last = Some(Failure::Unnamed);
+        }
+        self.told.learn(answered, failed, baseline);
     }
 
     /// Takes what the worker's own report adds.

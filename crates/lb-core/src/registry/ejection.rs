@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{Departure, Notice, Record, Registry, TICK};
 use crate::{
-    health::{Baselines, CallEnd, Cause, Change, Past, TRIAL},
+    health::{Baselines, CallEnd, Cause, Change, Hearsay, Past, TRIAL},
     id::{ClientKey, ServiceName, WorkerId, WorkerNumber},
     load::{Hello, LoadReport},
     time::Timestamp,
@@ -84,6 +84,28 @@ impl Registry {
             self.judge(number);
         }
         self.load_changed(number);
+    }
+
+    /// Takes what a client tells of the ends of calls that nobody here picked. It says how the worker fares and nothing of its load:
+    /// each of these calls is among the calls of others in the worker's own reports.
+    ///
+    /// An error that is not named may be the refusal of a full worker, which is no failure; so while calls wait in it, errors are not
+    /// held against it.
+    pub fn hearsay(
+        &mut self,
+        number: WorkerNumber,
+        ends: Hearsay,
+        client: ClientKey,
+        now: Timestamp,
+    ) {
+        let Some(record) = self.workers.get_mut(&number) else { return };
+        self.now = self.now.max(now);
+        let is_full = record.report.is_some_and(|report| report.queued > 0);
+        let ends = if is_full { Hearsay { failed: 0, ..ends } } else { ends };
+        record.health.heard(ends, client, &mut self.baselines.told, now);
+        if ends.failed > 0 {
+            self.judge(number);
+        }
     }
 
     /// Puts a worker out if it has failed too much and may be spared.

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::{
     estimator::Expected,
-    health::{CallEnd, Failure},
+    health::{CallEnd, Failure, Hearsay},
     id::ClientKey,
     load::{RawLoad, TokenCounts},
     snapshot::Wish,
@@ -310,6 +310,28 @@ fn one_client_puts_nobody_out_whom_another_finds_well() {
         registry.outcomes(numbers[0], FAILED, 5, ClientKey(2), at(millisecond));
     }
     assert_eq!(ejected(&mut registry), [""; 0]);
+}
+
+#[test]
+fn counts_of_clients_speak_of_health_and_not_of_load() {
+    let (mut registry, numbers) = with(&["a", "b", "c"]);
+    let tell = |registry: &mut Registry, place: usize, answered, failed| {
+        let ends = Hearsay { answered, failed };
+        registry.hearsay(numbers[place], ends, ClientKey(1), at(100));
+    };
+    tell(&mut registry, 0, 1_000, 0);
+    tell(&mut registry, 1, 990, 10);
+    assert_eq!(ejected(&mut registry), [""; 0], "one in a hundred");
+    tell(&mut registry, 2, 50, 50);
+    assert_eq!(ejected(&mut registry), ["c"], "one of two");
+    let why = registry.workers(at(100)).nth(2).unwrap().why();
+    assert!(why.contains("the only client says, the last: an error"), "{why}");
+    assert_eq!(in_rotation(&mut registry), ["a", "b"]);
+    assert_eq!(counted(&registry), [0, 0]);
+    let full = LoadReport::parse(RawLoad { in_flight: 9, queued: 7, ..*serving() }).unwrap();
+    registry.report(numbers[1], full, at(200)).unwrap();
+    tell(&mut registry, 1, 0, 1_000);
+    assert_eq!(ejected(&mut registry), [""; 0], "it may have refused them");
 }
 
 #[test]
