@@ -36,7 +36,7 @@ const WORKER: &str = "lb-worker";
 const SCALER: &str = "lb-scaler";
 
 /// All kinds but those of scaling.
-const GENERAL: [Event; 37] = [
+const GENERAL: [Event; 38] = [
     Event {
         name: "stopping",
         message_ids: &[
@@ -313,6 +313,17 @@ const GENERAL: [Event; 37] = [
         fields: &["policy"],
         subject: "Another policy is in force",
         text: "Workers are picked by @LB_POLICY@ from now on, by \"lbctl policy\" or a reload.",
+    },
+    Event {
+        name: "xds_refused",
+        message_ids: &[(SERVER, "61166943ceb241a897977c0acff5e208")],
+        level: Level::WARN,
+        fields: &["peer", "kind", "problem"],
+        subject: "An xDS client does not take what it was told",
+        text: "The gRPC library of the program at @LB_PEER@ says of a resource of the kind \
+               @LB_KIND@: @LB_PROBLEM@. It goes on with what it had, and does not hear of changes. Its \
+               version may need something else than those that docs/any-language.md names; told once a minute \
+               for each stream.",
     },
     Event {
         name: "worker_ready",

@@ -20,6 +20,7 @@ mod session;
 mod status;
 mod two_sizes;
 mod watch;
+mod xds;
 
 pub use lb_tls::Tls;
 

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use lb_core::{
     estimator::Expected,
-    health::CallEnd,
+    health::{CallEnd, Hearsay},
     id::{BalancerId, ClientKey, WorkerId, WorkerNumber},
     load::{Hello, LoadReport, WorkerState},
     policy::PolicyKind,
@@ -65,6 +65,8 @@ pub(crate) enum Event {
     Closed { worker: WorkerNumber, cause: Departure },
     /// Calls that a client picked over a session have ended.
     Outcomes { client: ClientKey, all: Vec<Outcomes> },
+    /// A client counts how calls ended that nobody picked here.
+    Hearsay { client: ClientKey, all: Vec<(WorkerNumber, Hearsay)> },
     /// A session has ended with picks open, so many for each worker.
     Abandoned(Vec<(WorkerNumber, u64)>),
     /// An operator looks.
@@ -278,6 +280,11 @@ impl Owner {
             Event::Outcomes { client, all } => {
                 for Outcomes { worker, end, count } in all {
                     self.registry.outcomes(worker, end, count, client, now);
+                }
+            }
+            Event::Hearsay { client, all } => {
+                for (worker, ends) in all {
+                    self.registry.hearsay(worker, ends, client, now);
                 }
             }
             Event::Abandoned(all) => {

@@ -24,6 +24,10 @@ use lb_tls::{
     Incoming, Mode, Tls,
     rights::{self, Guard},
 };
+use lb_xds::proto::{
+    discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
+    load_stats::load_reporting_service_server::LoadReportingServiceServer,
+};
 
 use crate::{
     admin::Administration,
@@ -35,6 +39,7 @@ use crate::{
     requests::Requests,
     scaling::{self, Offering},
     two_sizes::TwoSizes,
+    xds::Xds,
 };
 
 /// How long answered streams may take to end when the balancer stops. They end by themselves at once;
@@ -300,9 +305,10 @@ impl Server {
             owner: owner.clone(),
             id: id.clone(),
             sessions: streams.sessions,
-            watchers: streams.watchers,
+            watchers: streams.watchers.clone(),
             stop: stop.clone(),
         };
+        let xds = Xds::new(owner.clone(), id.clone(), streams.watchers, stop.clone());
         let administration = Administration {
             owner,
             balancer: id,
@@ -320,6 +326,7 @@ impl Server {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(lb_proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(lb_xds::proto::FILE_DESCRIPTOR_SET)
         };
         let picking = LoadBalancerServer::new(balancer);
         let picking = TwoSizes {
@@ -332,6 +339,13 @@ impl Server {
             .add_service(picking)
             .add_service(ScalingServer::new(offering).max_decoding_message_size(MESSAGE_LIMIT))
             .add_service(AdminServer::new(administration).max_decoding_message_size(MESSAGE_LIMIT))
+            .add_service(
+                AggregatedDiscoveryServiceServer::new(xds.clone())
+                    .max_decoding_message_size(MESSAGE_LIMIT),
+            )
+            .add_service(
+                LoadReportingServiceServer::new(xds).max_decoding_message_size(MESSAGE_LIMIT),
+            )
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?))
     }

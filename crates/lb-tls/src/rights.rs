@@ -45,6 +45,11 @@ pub const AT_SERVER: &[Right] = &[
     right("/lb.v1.LoadBalancer/Pick", CLIENTS),
     right("/lb.v1.LoadBalancer/Session", CLIENTS),
     right("/lb.v1.LoadBalancer/Watch", CLIENTS),
+    right(
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+        CLIENTS,
+    ),
+    right("/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats", CLIENTS),
     right("/lb.v1.Admin/ListWorkers", CLIENTS),
     right("/lb.v1.Admin/GetPolicy", CLIENTS),
     right("/lb.v1.Admin/SetPolicy", ADMINS),

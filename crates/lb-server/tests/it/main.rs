@@ -11,3 +11,4 @@ mod rights;
 mod scaling;
 mod sessions;
 mod support;
+mod xds;

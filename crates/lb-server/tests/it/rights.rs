@@ -32,16 +32,23 @@ use lb_proto::v1::{
 };
 use lb_server::{Limits, Server, Settings};
 use lb_tls::{Choice, Connector, Expected, Identity, Mode, Role, Tls};
+use lb_xds::proto::{
+    DiscoveryRequest, LoadStatsRequest,
+    discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    load_stats::load_reporting_service_client::LoadReportingServiceClient,
+};
 
 use crate::support::{SERVICE, hello};
 
 /// Who may: a worker, a scaler, a client, an administrator.
-const RIGHTS: [(&str, [bool; 4]); 16] = [
+const RIGHTS: [(&str, [bool; 4]); 18] = [
     ("Register", [true, false, false, false]),
     ("Offer", [false, true, false, false]),
     ("Pick", [false, false, true, true]),
     ("Session", [false, false, true, true]),
     ("Watch", [false, false, true, true]),
+    ("ADS", [false, false, true, true]),
+    ("LRS", [false, false, true, true]),
     ("ListWorkers", [false, false, true, true]),
     ("GetPolicy", [false, false, true, true]),
     ("SetPolicy", [false, false, false, true]),
@@ -148,6 +155,14 @@ async fn call(rpc: &str, channel: Channel) -> Result<(), Status> {
             balancer.session(saying(open)).await.map(drop)
         }
         "Watch" => balancer.watch(WatchRequest { service }).await.map(drop),
+        "ADS" => {
+            let mut client = AggregatedDiscoveryServiceClient::new(channel);
+            client.stream_aggregated_resources(saying(DiscoveryRequest::default())).await.map(drop)
+        }
+        "LRS" => {
+            let mut client = LoadReportingServiceClient::new(channel);
+            client.stream_load_stats(saying(LoadStatsRequest::default())).await.map(drop)
+        }
         "ListWorkers" => admin.list_workers(ListWorkersRequest {}).await.map(drop),
         "GetPolicy" => admin.get_policy(GetPolicyRequest {}).await.map(drop),
         "SetPolicy" => admin.set_policy(SetPolicyRequest { policy }).await.map(drop),
