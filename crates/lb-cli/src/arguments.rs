@@ -3,7 +3,10 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, demo, discover, drain, pick, pki, policy, report, run, scale, sim, workers},
+    commands::{
+        bench, demo, discover, drain, pick, pki, policy, report, run, scale, sim, workers,
+        xds_bootstrap,
+    },
     context::Common,
 };
 
@@ -46,4 +49,6 @@ pub(crate) enum Command {
     Bench(bench::Arguments),
     /// Make one document of several results of bench run
     Report(report::Arguments),
+    /// Write the file by which any gRPC library finds the balancers (xDS)
+    XdsBootstrap(xds_bootstrap::Arguments),
 }

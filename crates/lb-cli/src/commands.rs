@@ -12,6 +12,7 @@ pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod sim;
 pub(crate) mod workers;
+pub(crate) mod xds_bootstrap;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ async fn dispatch(Arguments { common, command }: Arguments) -> Result<(), Failur
             Command::Demo(arguments) => demo::run(&common, &arguments, &stop).await,
             Command::Sim(arguments) => sim::run(&common, &arguments),
             Command::Report(arguments) => report::run(&common, &arguments),
+            Command::XdsBootstrap(arguments) => xds_bootstrap::run(&common, &arguments).await,
             Command::Bench(arguments) => bench::run(&common, &arguments, &stop).await,
         }
     };

@@ -198,6 +198,11 @@ impl FoundBalancers {
         &self.known
     }
 
+    /// Everybody known now.
+    pub fn known(&self) -> &[FoundBalancer] {
+        &self.known
+    }
+
     /// Awaits the first balancer.
     ///
     /// # Errors
