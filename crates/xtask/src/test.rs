@@ -3,6 +3,7 @@
 pub(crate) mod lab;
 mod packages;
 mod repository;
+mod xds;
 
 use std::{env, path::PathBuf};
 
@@ -25,6 +26,8 @@ pub(crate) enum Tier {
     Tidy,
     /// Unit, property and integration tests, over real sockets and real processes
     Code,
+    /// xDS, with the gRPC libraries of other languages as clients
+    Xds,
     /// The packages, installed by apt on booted hosts of Debian; needs root
     Packages,
     /// A cluster of eight booted hosts under load, while they fail in every way; needs root
@@ -32,8 +35,8 @@ pub(crate) enum Tier {
 }
 
 /// What runs when no tier is named.
-const USUAL: [Tier; 6] =
-    [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Packages, Tier::Lab];
+const USUAL: [Tier; 7] =
+    [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Xds, Tier::Packages, Tier::Lab];
 
 /// Runs these tiers, the usual ones if none is named.
 ///
@@ -47,6 +50,7 @@ pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
             Tier::Lint => lint()?,
             Tier::Tidy => tidy::check()?,
             Tier::Code => code()?,
+            Tier::Xds => xds::run()?,
             Tier::Packages => packages::run()?,
             Tier::Lab => lab::run()?,
         }

@@ -1,0 +1,268 @@
+//! xDS with the gRPC libraries of other languages, as their registries have them, against real processes on the loopback.
+//!
+//! Three clients call without pause while workers come, drain and stop, while weights change as fast as they can, and while there is
+//! no balancer. None of them knows anything of us but a bootstrap file, and no call may fail.
+
+mod client;
+mod fleet;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+
+use crate::tools::{self, cargo, command, output, root, say};
+
+use client::{Client, Count};
+use fleet::Fleet;
+
+const FOLDER: &str = "crates/xtask/src/test/xds";
+
+/// Slots of the first workers, in the ratio 6:3:1, and enough of them for all callers at once.
+const SLOTS: [(&str, u32); 3] = [("six", 24), ("three", 12), ("one", 4)];
+/// How far the part of a worker may be from what its weight says.
+const POINTS: f64 = 0.03;
+/// Calls of each client from which its parts are known well: three standard deviations are two points then.
+const CALLS: u64 = 5_000;
+
+/// How long clients may take to notice something; far above what they take.
+const PATIENCE: Duration = Duration::from_secs(60);
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// A client that was told after this long was not told at once, however busy the machine is.
+const AT_ONCE: f64 = 0.5;
+
+/// How long there is no balancer, in seconds; `LB_XDS_OUTAGE` takes another time.
+const OUTAGE: u64 = 10;
+
+/// When a balancer answers for services that have no workers.
+const COMPLETE: Duration = Duration::from_secs(10);
+
+/// Workers whose weights are rewritten, how often, and in how many seconds.
+const MANY: usize = 40;
+const REWRITES: (u32, u32) = (100, 5);
+
+/// Runs the tier.
+///
+/// # Errors
+/// What did not hold, and with which client.
+pub(super) fn run() -> anyhow::Result<()> {
+    tools::need(&[("node", "nodejs"), ("npm", "npm"), ("setpriv", "util-linux")])?;
+    // As for the tier `code`, which then has built them already. With integration tests come the programs that they start.
+    tools::run(cargo(&["test", "--workspace", "--locked", "--no-run", "--test", "it"]))?;
+    let programs = programs()?;
+    let mut fleet = Fleet::start("weighted_round_robin")?;
+    let started = Instant::now();
+    for (id, slots) in SLOTS {
+        fleet.add(id, slots)?;
+    }
+    fleet.until_serving(SLOTS.len())?;
+    let bootstrap = fleet.bootstrap()?;
+    let clients =
+        programs.into_iter().map(|(name, program)| Client::start(name, program, &bootstrap));
+    let mut clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut all = Drill { fleet, clients: &mut clients };
+    examples(&bootstrap)?;
+    sleep(COMPLETE.saturating_sub(started.elapsed()));
+    all.unknown()?;
+    all.weights()?;
+    all.changes()?;
+    all.rewrites()?;
+    all.outage()
+}
+
+/// The clients, by name.
+fn programs() -> anyhow::Result<Vec<(&'static str, Command)>> {
+    let old = tools::python("target/test-grpc-old", &format!("{FOLDER}/python-old.txt"), "grpc")?;
+    let python = |python| command(python, &[&format!("{FOLDER}/client.py")]);
+    Ok(vec![
+        ("grpcio", python(new_python()?)),
+        ("grpcio of Debian 12", python(old)),
+        ("grpc-js", node(&format!("{FOLDER}/client.js"))?),
+    ])
+}
+
+/// What docs/any-language.md shows.
+fn examples(bootstrap: &Path) -> anyhow::Result<()> {
+    let python = command(new_python()?, &["examples/python/compute.py"]);
+    for mut example in [python, node("examples/node/compute.js")?] {
+        example.env("GRPC_XDS_BOOTSTRAP", bootstrap);
+        let told = output(example)?;
+        ensure!(
+            told.lines().count() == SLOTS.len(),
+            "an example does not reach all workers: {told}"
+        );
+    }
+    Ok(())
+}
+
+fn new_python() -> anyhow::Result<PathBuf> {
+    tools::python("target/test-grpc-new", "examples/python/requirements.txt", "grpc_tools")
+}
+
+/// A script for node, with the packages of the example.
+fn node(script: &str) -> anyhow::Result<Command> {
+    let folder = root().join("target/test-node");
+    fs::create_dir_all(&folder)?;
+    let (wanted, installed) =
+        (root().join("examples/node/package.json"), folder.join("package.json"));
+    let modules = folder.join("node_modules");
+    let is_current = fs::read(&installed).ok() == fs::read(&wanted).ok();
+    if !is_current || !modules.is_dir() {
+        fs::copy(wanted, installed)?;
+        let mut install = command("npm", &["install", "--no-audit", "--no-fund", "--silent"]);
+        install.current_dir(&folder);
+        tools::run(install)?;
+    }
+    let mut node = command("node", &[script]);
+    node.env("NODE_PATH", modules);
+    Ok(node)
+}
+
+struct Drill<'a> {
+    fleet: Fleet,
+    clients: &'a mut [Client],
+}
+
+impl Drill<'_> {
+    /// Workers get calls by their weights.
+    fn weights(&mut self) -> anyhow::Result<()> {
+        self.clients.iter_mut().try_for_each(Client::go)?;
+        self.until("all workers", |count| {
+            SLOTS.iter().all(|(id, _)| count.answered.contains_key(*id))
+        })?;
+        let mut sums: Vec<Count> = self.clients.iter().map(|_| Count::default()).collect();
+        let begun = Instant::now();
+        while sums.iter().any(|sum| sum.calls() < CALLS) {
+            ensure!(begun.elapsed() < 10 * PATIENCE, "the clients are too slow: {sums:?}");
+            sleep(GLANCE);
+            for (client, sum) in self.clients.iter_mut().zip(&mut sums) {
+                sum.add(client.sound()?);
+            }
+        }
+        let slots: u32 = SLOTS.iter().map(|(_, slots)| slots).sum();
+        for (client, sum) in self.clients.iter().zip(&sums) {
+            let mut parts = String::new();
+            for (id, own) in SLOTS {
+                let (part, wanted) = (sum.part(id), f64::from(own) / f64::from(slots));
+                parts += &format!(" {id} {:.1} %", part * 100.0);
+                let name = client.name;
+                ensure!((part - wanted).abs() <= POINTS, "{name}: {id} gets {part}, not {wanted}");
+            }
+            say(&format!("{}:{parts} of {} calls", client.name, sum.calls()));
+        }
+        Ok(())
+    }
+
+    /// Workers come, are drained and come back, and stop.
+    fn changes(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        self.fleet.add("new", 12)?;
+        self.until("the new worker", |count| count.answered.contains_key("new"))?;
+        say(&format!(
+            "a new worker: called by all {:.1} s after its start",
+            begun.elapsed().as_secs_f64()
+        ));
+        self.fleet.order("drain", "three")?;
+        let drained = Instant::now();
+        sleep(Duration::from_secs(1));
+        for client in self.clients.iter_mut() {
+            let since = drained.elapsed().as_secs_f64();
+            let late = client.sound()?.age.get("three").map_or(0.0, |age| since - age);
+            say(&format!(
+                "{}: last call to a drained worker began {:.0} ms after it was out",
+                client.name,
+                late.max(0.0) * 1e3
+            ));
+            ensure!(
+                late < AT_ONCE,
+                "{} goes on calling a drained worker for {late} s",
+                client.name
+            );
+        }
+        self.fleet.order("undrain", "three")?;
+        self.until("the drained worker", |count| count.answered.contains_key("three"))?;
+        self.fleet.stop("new")?;
+        sleep(Duration::from_secs(1));
+        self.until("who is left", |count| !count.answered.contains_key("new") && count.calls() > 0)
+    }
+
+    /// A service that nobody offers. Before the load: a busy client would be measured, not the answer.
+    fn unknown(&mut self) -> anyhow::Result<()> {
+        for client in self.clients.iter_mut() {
+            let (seconds, how) = client.unknown("no.Such")?;
+            say(&format!(
+                "{}: an unknown service fails after {:.0} ms with {how}",
+                client.name,
+                seconds * 1e3
+            ));
+            ensure!(
+                seconds < 1.0 && how == "UNAVAILABLE",
+                "{}: {how} after {seconds} s",
+                client.name
+            );
+        }
+        Ok(())
+    }
+
+    /// All weights of many workers, again and again.
+    fn rewrites(&mut self) -> anyhow::Result<()> {
+        for number in SLOTS.len()..MANY {
+            self.fleet.add(&format!("many{number}"), 1 + u32::try_from(number % 8)?)?;
+        }
+        self.fleet.until_serving(MANY)?;
+        self.until("many workers", |count| count.answered.len() > MANY / 2)?;
+        let (times, seconds) = REWRITES;
+        let address = self.fleet.address();
+        let [first, ..] = self.clients else { anyhow::bail!("no client") };
+        let taken =
+            first.policies(times, seconds, address, ["round_robin", "weighted_round_robin"])?;
+        let mut calls = 0;
+        for client in self.clients.iter_mut() {
+            calls += client.sound()?.calls();
+        }
+        say(&format!(
+            "{MANY} weights rewritten {times} times in {taken:.1} s: {calls} calls, none failed"
+        ));
+        Ok(())
+    }
+
+    /// No balancer for a while, then another one at the same place.
+    fn outage(&mut self) -> anyhow::Result<()> {
+        let seconds = env::var("LB_XDS_OUTAGE").ok().map_or(Ok(OUTAGE), |text| text.parse())?;
+        self.fleet.kill_balancer()?;
+        sleep(Duration::from_secs(seconds));
+        let mut calls = 0;
+        for client in self.clients.iter_mut() {
+            calls += client.sound()?.calls();
+        }
+        ensure!(calls > 0, "without a balancer nobody calls");
+        self.fleet.start_balancer()?;
+        let begun = Instant::now();
+        self.fleet.until_serving(MANY)?;
+        self.fleet.add("late", 24)?;
+        self.until("the balancer", |count| count.answered.contains_key("late"))?;
+        say(&format!(
+            "no balancer for {seconds} s: {calls} calls, none failed; all clients follow the next one {:.1} s after its start",
+            begun.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Waits until all clients have noticed something. No call fails meanwhile.
+    fn until(&mut self, what: &str, noticed: impl Fn(&Count) -> bool) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        for client in self.clients.iter_mut() {
+            while !noticed(&client.sound()?) {
+                ensure!(begun.elapsed() < PATIENCE, "{} does not notice {what}", client.name);
+                sleep(GLANCE);
+            }
+        }
+        Ok(())
+    }
+}
