@@ -98,6 +98,10 @@ struct Seat {
 #[derive(Debug, Default)]
 struct Service {
     loads: Loads,
+    /// Of the snapshot that `kept` and `seats` are of.
+    generation: u64,
+    /// Who is told of, by the place in the view.
+    kept: Vec<usize>,
     seats: Vec<Seat>,
     weights: Vec<u32>,
     policy: PolicyKind,
@@ -126,7 +130,7 @@ impl Builder {
         news |= self.services.len() != before;
         for (name, view) in snapshot.services().filter(|(_, view)| has_workers(view)) {
             let service = self.services.entry(name.clone()).or_default();
-            news |= service.follow(name, view, snapshot.policy, &mut self.version, now);
+            news |= service.follow(name, view, snapshot, &mut self.version, now);
         }
         if !news {
             return None;
@@ -157,26 +161,42 @@ impl Service {
         &mut self,
         name: &ServiceName,
         view: &ServiceView,
-        policy: PolicyKind,
+        snapshot: &Snapshot,
         version: &mut u64,
         now: Timestamp,
     ) -> bool {
-        let workers = one_for_each_address(view.workers());
-        let seats = seats(&workers, policy);
+        let policy = snapshot.policy;
+        let others = self.take_seats(view, snapshot);
+        let workers: Vec<_> = self.kept.iter().map(|place| &view.workers()[*place]).collect();
         let weights = self.weights(&workers, policy, now);
         // An operator who puts another policy in force wants to see it.
         let is_due = policy != self.policy || now.since(self.told_at) >= spacing(workers.len());
         self.policy = policy;
-        if seats == self.seats && !(is_due && moved(&self.weights, &weights)) {
+        let is_news = others || (is_due && moved(&self.weights, &weights));
+        if !is_news {
             return false;
         }
         *version += 1;
-        let targets: Vec<_> = seats.iter().zip(&weights).map(target).collect();
+        let targets: Vec<_> = self.seats.iter().zip(&weights).map(target).collect();
         let list = resources::assignment(name.as_str(), &targets);
         let resource = resources::any(Kind::Endpoints.type_url(), &list);
         self.listed = Some(Arc::new(Listed { version: *version, resource }));
-        (self.seats, self.weights, self.told_at) = (seats, weights, now);
+        (self.weights, self.told_at) = (weights, now);
         true
+    }
+
+    /// Who is on the list, of a new snapshot. Returns whether that are others than before, or in other places.
+    fn take_seats(&mut self, view: &ServiceView, snapshot: &Snapshot) -> bool {
+        if snapshot.generation == self.generation {
+            return false;
+        }
+        self.generation = snapshot.generation;
+        self.kept = one_for_each_address(view.workers());
+        let workers: Vec<_> = self.kept.iter().map(|place| &view.workers()[*place]).collect();
+        let seats = seats(&workers, snapshot.policy);
+        let others = seats != self.seats;
+        self.seats = seats;
+        others
     }
 
     fn weights(&mut self, workers: &[&Worker], policy: PolicyKind, now: Timestamp) -> Vec<u32> {
@@ -203,14 +223,15 @@ impl Service {
 
 /// Clients refuse a list that has an address twice. Two workers have the same for a moment when one is started anew under another id;
 /// the one that came last is alive.
-fn one_for_each_address(workers: &[Worker]) -> Vec<&Worker> {
+fn one_for_each_address(workers: &[Worker]) -> Vec<usize> {
     let mut latest = BTreeMap::new();
     for worker in workers {
         let number = latest.entry(worker.address).or_insert(worker.number);
         *number = worker.number.max(*number);
     }
     let alive: BTreeSet<_> = latest.into_values().collect();
-    workers.iter().filter(|worker| alive.contains(&worker.number)).collect()
+    let is_alive = |place: &usize| alive.contains(&workers[*place].number);
+    (0..workers.len()).filter(is_alive).collect()
 }
 
 fn seats(workers: &[&Worker], policy: PolicyKind) -> Vec<Seat> {

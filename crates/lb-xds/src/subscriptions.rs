@@ -84,9 +84,8 @@ struct Subscription {
     refused: bool,
     /// Something was added since the last answer.
     asked: bool,
-    /// The client has a list from an earlier stream.
-    informed: bool,
-    heard: bool,
+    /// Whether the client has a list from an earlier stream, as its first request tells.
+    informed: Option<bool>,
 }
 
 impl Subscriptions {
@@ -104,9 +103,7 @@ impl Subscriptions {
         if answers && *nonce != subscription.nonce {
             return None;
         }
-        if !std::mem::replace(&mut subscription.heard, true) {
-            subscription.informed = !request.version_info.is_empty();
-        }
+        subscription.informed.get_or_insert(!request.version_info.is_empty());
         subscription.want(&request.resource_names);
         let problem = request.error_detail.as_ref().filter(|_| answers)?;
         // An answer is refused once, however often the client says so.
@@ -169,7 +166,7 @@ impl Subscription {
     fn endpoints(&mut self, lists: &Lists) -> Option<(u64, Vec<Any>)> {
         let (mut newest, mut resources) = (FIXED, Vec::new());
         for (name, told) in &mut self.names {
-            let (version, resource) = match lists.answer(name, self.informed) {
+            let (version, resource) = match lists.answer(name, self.informed == Some(true)) {
                 Answer::Wait => continue,
                 Answer::Workers(listed) => (listed.version, Some(&listed.resource)),
                 Answer::Nobody => (FIXED, None),

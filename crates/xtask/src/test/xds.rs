@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use crate::tools::{self, cargo, command, output, root, say};
 
@@ -147,14 +147,13 @@ impl Drill<'_> {
         }
         let slots: u32 = SLOTS.iter().map(|(_, slots)| slots).sum();
         for (client, sum) in self.clients.iter().zip(&sums) {
-            let mut parts = String::new();
+            let parts = SLOTS.map(|(id, _)| format!("{id} {:.1} %", sum.part(id) * 100.0));
+            say(&format!("{}: {} of {} calls", client.name, parts.join(", "), sum.calls()));
             for (id, own) in SLOTS {
                 let (part, wanted) = (sum.part(id), f64::from(own) / f64::from(slots));
-                parts += &format!(" {id} {:.1} %", part * 100.0);
                 let name = client.name;
                 ensure!((part - wanted).abs() <= POINTS, "{name}: {id} gets {part}, not {wanted}");
             }
-            say(&format!("{}:{parts} of {} calls", client.name, sum.calls()));
         }
         Ok(())
     }
@@ -168,14 +167,14 @@ impl Drill<'_> {
             "a new worker: called by all {:.1} s after its start",
             begun.elapsed().as_secs_f64()
         ));
-        self.fleet.order("drain", "three")?;
-        let drained = Instant::now();
+        let address = self.fleet.address();
+        let [first, ..] = self.clients else { bail!("no client") };
+        let asked = first.drain(address, "three")?;
         sleep(Duration::from_secs(1));
         for client in self.clients.iter_mut() {
-            let since = drained.elapsed().as_secs_f64();
-            let late = client.sound()?.age.get("three").map_or(0.0, |age| since - age);
+            let late = client.sound()?.begun.get("three").map_or(0.0, |begun| begun - asked);
             say(&format!(
-                "{}: last call to a drained worker began {:.0} ms after it was out",
+                "{}: last call to a drained worker began {:.0} ms after that was asked for",
                 client.name,
                 late.max(0.0) * 1e3
             ));
@@ -185,7 +184,7 @@ impl Drill<'_> {
                 client.name
             );
         }
-        self.fleet.order("undrain", "three")?;
+        self.fleet.undrain("three")?;
         self.until("the drained worker", |count| count.answered.contains_key("three"))?;
         self.fleet.stop("new")?;
         sleep(Duration::from_secs(1));
@@ -219,7 +218,7 @@ impl Drill<'_> {
         self.until("many workers", |count| count.answered.len() > MANY / 2)?;
         let (times, seconds) = REWRITES;
         let address = self.fleet.address();
-        let [first, ..] = self.clients else { anyhow::bail!("no client") };
+        let [first, ..] = self.clients else { bail!("no client") };
         let taken =
             first.policies(times, seconds, address, ["round_robin", "weighted_round_robin"])?;
         let mut calls = 0;

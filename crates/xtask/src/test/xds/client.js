@@ -31,16 +31,18 @@ function worker(answer) {
   return "?";
 }
 
-const fresh = () => ({ answered: {}, failed: {}, age: {}, longest: 0 });
+const fresh = () => ({ answered: {}, failed: {}, begun: {}, longest: 0 });
 let counts = fresh();
 
+// Seconds, by the clock of client.py.
+const now = () => Number(process.hrtime.bigint()) / 1e9;
 const raw = (bytes) => bytes;
 const deadline = (seconds) => ({ deadline: Date.now() + seconds * 1000 });
 
 function call(client) {
-  const begun = performance.now();
+  const begun = now();
   client.makeUnaryRequest(RUN, raw, raw, SLEEP_5_MS, new grpc.Metadata(), deadline(10), (error, answer) => {
-    counts.longest = Math.max(counts.longest, (performance.now() - begun) / 1000);
+    counts.longest = Math.max(counts.longest, now() - begun);
     if (error) {
       const what = `${grpc.status[error.code]}: ${String(error.details).slice(0, 150)}`;
       counts.failed[what] = (counts.failed[what] ?? 0) + 1;
@@ -48,18 +50,18 @@ function call(client) {
     } else {
       const who = worker(answer);
       counts.answered[who] = (counts.answered[who] ?? 0) + 1;
-      counts.age[who] = Math.max(begun, counts.age[who] ?? 0);
+      counts.begun[who] = Math.max(begun, counts.begun[who] ?? 0);
       setImmediate(call, client);
     }
   });
 }
 
 function unknown(name) {
-  const begun = performance.now();
+  const begun = now();
   const client = new grpc.Client(`xds:///${name}`, grpc.credentials.createInsecure());
   client.makeUnaryRequest(`/${name}/Any`, raw, raw, Buffer.alloc(0), new grpc.Metadata(), deadline(20), (error) => {
     const how = error ? grpc.status[error.code] : "OK";
-    console.log(JSON.stringify({ seconds: (performance.now() - begun) / 1000, how }));
+    console.log(JSON.stringify({ seconds: now() - begun, how }));
     client.close();
   });
 }
@@ -70,8 +72,6 @@ commands.on("line", (line) => {
   const [command, ...words] = line.split(" ");
   if (command === "unknown") return unknown(...words);
   if (command === "go") for (let caller = 0; caller < CALLERS; caller++) call(client);
-  const now = performance.now();
-  for (const who in counts.age) counts.age[who] = (now - counts.age[who]) / 1000;
   console.log(JSON.stringify(counts));
   counts = fresh();
 });

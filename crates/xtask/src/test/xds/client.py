@@ -2,9 +2,10 @@
 
 Each line on the standard input is a command, answered by one line of JSON:
   go                begins
-  count             how many calls each worker has answered since the last time and how long ago the last of them began,
-                    which failed, and the longest
+  count             how many calls each worker has answered since the last time and when the last of them began, which
+                    failed, and the longest
   unknown NAME      how long a call to a service that nobody offers takes to fail, and how
+  drain ADDRESS ID  drains a worker, and when that was asked for; times are those of CLOCK_MONOTONIC
   policies N S ADDRESS A B   puts the policies A and B in force by turns, N times in S seconds
 """
 
@@ -56,9 +57,12 @@ class Counts:
 
     def take(self):
         with self.lock:
-            now = time.monotonic()
-            age = {who: now - begun for who, begun in self.begun.items()}
-            taken = {"answered": self.answered, "failed": self.failed, "age": age, "longest": self.longest}
+            taken = {
+                "answered": self.answered,
+                "failed": self.failed,
+                "begun": self.begun,
+                "longest": self.longest,
+            }
             self.clear()
         return taken
 
@@ -93,13 +97,25 @@ def unknown(name):
     return {"seconds": time.monotonic() - begun, "how": how}
 
 
+def field(text):
+    """A message whose only field is 1, a short text."""
+    return b"\x0a" + bytes([len(text)]) + text.encode()
+
+
+def drain(address, worker):
+    with grpc.insecure_channel(address) as channel:
+        grpc.channel_ready_future(channel).result(timeout=10)
+        asked = time.monotonic()
+        channel.unary_unary("/lb.v1.Admin/Drain")(field(worker), timeout=10)
+        return {"seconds": asked}
+
+
 def policies(times, seconds, address, *names):
     with grpc.insecure_channel(address) as channel:
         put = channel.unary_unary("/lb.v1.Admin/SetPolicy")
         begun = time.monotonic()
         for turn in range(int(times)):
-            name = names[turn % len(names)].encode()
-            put(b"\x0a" + bytes([len(name)]) + name, timeout=5)
+            put(field(names[turn % len(names)]), timeout=5)
             pause = begun + (turn + 1) * float(seconds) / int(times) - time.monotonic()
             time.sleep(max(0, pause))
         return {"seconds": time.monotonic() - begun}
@@ -118,6 +134,8 @@ def main():
             answer = counts.take()
         elif command == "unknown":
             answer = unknown(*words)
+        elif command == "drain":
+            answer = drain(*words)
         else:
             answer = policies(*words)
         print(json.dumps(answer), flush=True)

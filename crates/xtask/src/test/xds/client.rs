@@ -16,8 +16,8 @@ pub(super) struct Count {
     /// Calls, by worker.
     pub(super) answered: BTreeMap<String, u64>,
     failed: BTreeMap<String, u64>,
-    /// How many seconds ago the last call to each worker began.
-    pub(super) age: BTreeMap<String, f64>,
+    /// When the last call to each worker began, in seconds.
+    pub(super) begun: BTreeMap<String, f64>,
     longest: f64,
 }
 
@@ -46,7 +46,7 @@ struct Unknown {
 }
 
 #[derive(Deserialize)]
-struct Policies {
+struct Time {
     seconds: f64,
 }
 
@@ -102,7 +102,12 @@ impl Client {
         [one, other]: [&str; 2],
     ) -> anyhow::Result<f64> {
         let order = format!("policies {times} {seconds} {address} {one} {other}");
-        Ok(self.ask::<Policies>(&order)?.seconds)
+        Ok(self.ask::<Time>(&order)?.seconds)
+    }
+
+    /// Drains a worker. When it was asked for, by the clock of [`Count::begun`].
+    pub(super) fn drain(&mut self, address: &str, worker: &str) -> anyhow::Result<f64> {
+        Ok(self.ask::<Time>(&format!("drain {address} {worker}"))?.seconds)
     }
 
     fn ask<T: for<'a> Deserialize<'a>>(&mut self, command: &str) -> anyhow::Result<T> {

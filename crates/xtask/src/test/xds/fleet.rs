@@ -118,9 +118,9 @@ impl Fleet {
         }
     }
 
-    /// Drains a worker, or takes it back.
-    pub(super) fn order(&self, order: &str, worker: &str) -> anyhow::Result<()> {
-        output(self.lbctl(&[order, worker])).map(drop)
+    /// Takes a drained worker back.
+    pub(super) fn undrain(&self, worker: &str) -> anyhow::Result<()> {
+        output(self.lbctl(&["undrain", worker])).map(drop)
     }
 
     /// The bootstrap file, made from what DNS-SD says.
