@@ -36,6 +36,7 @@ pub(crate) struct Raw {
     pub(crate) policy: String,
     pub(crate) local: bool,
     pub(crate) log: String,
+    pub(crate) xds_plain: String,
     pub(crate) limits: Limits,
     scale: RawScale,
     #[serde(default)]
@@ -80,6 +81,8 @@ pub struct Settings {
     pub tls: Tls,
     /// How workers are scaled, where scalers are.
     pub scale: ScaleSettings,
+    /// Where on the loopback it also serves xDS in plain text, see [`lb_runtime::net::bind`].
+    pub xds_plain: Option<String>,
 }
 
 impl Settings {
@@ -109,6 +112,15 @@ impl Settings {
             );
             return Err(loaded.refuse("listen", problem));
         }
+        let xds_plain = (!raw.xds_plain.is_empty()).then(|| raw.xds_plain.clone());
+        if let Some(listen) = &xds_plain
+            && !net::is_loopback(listen)
+        {
+            let problem = format!(
+                "{listen:?} is not on the loopback: expected one such as \"127.0.0.1:7461\""
+            );
+            return Err(loaded.refuse("xds_plain", problem));
+        }
         let listen = if raw.local { net::confine(&raw.listen) } else { Ok(raw.listen.clone()) };
         let listen = listen.and_then(|listen| net::check(&listen).map(|()| listen));
         let cluster = raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?;
@@ -122,6 +134,7 @@ impl Settings {
             limits: raw.limits,
             tls,
             scale: raw.scale.resolve(loaded)?,
+            xds_plain,
         })
     }
 }
@@ -161,6 +174,7 @@ mod tests {
             ("listen = \"here\"", "listen", "cannot listen on \"here\""),
             ("listen = \"0.0.0.0:1\"\nlocal = true", "listen", "cannot listen on"),
             ("listen = \"[::1]:1\"", "listen", "nobody on the network can reach \"[::1]:1\""),
+            ("xds_plain = \":7461\"", "xds_plain", "\":7461\" is not on the loopback"),
             ("log = \"loud\"", "log", "log filter \"loud\" is not valid"),
             ("[limits]\nsessions = 0", "limits.sessions", "expected 1 to 1000000, found 0"),
             ("[limits]\nper_peer = 0", "limits.per_peer", "expected 1 to 1000000, found 0"),

@@ -1,8 +1,12 @@
 //! What comes from outside, as bytes: the bodies of fuzz targets (`fuzz/`), whose committed inputs tests run again.
 
 pub use crate::{
-    balancer::fuzz::request, config::fuzz::config, owner::fuzz::register,
-    registration::fuzz::worker_message, scaling::fuzz::scaler_message,
+    balancer::fuzz::request,
+    config::fuzz::config,
+    owner::fuzz::register,
+    registration::fuzz::worker_message,
+    scaling::fuzz::scaler_message,
+    xds::fuzz::{discovery_request, load_report},
 };
 
 /// One message of those that the balancer takes; the first byte says which.
@@ -12,6 +16,8 @@ pub fn message(data: &[u8]) {
         0 => worker_message(bytes),
         1..=5 => request(kind, bytes),
         6 => scaler_message(bytes),
+        7 => discovery_request(bytes),
+        8 => load_report(bytes),
         _ => {}
     }
 }

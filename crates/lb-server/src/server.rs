@@ -24,10 +24,6 @@ use lb_tls::{
     Incoming, Mode, Tls,
     rights::{self, Guard},
 };
-use lb_xds::proto::{
-    discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
-    load_stats::load_reporting_service_server::LoadReportingServiceServer,
-};
 
 use crate::{
     admin::Administration,
@@ -106,6 +102,7 @@ pub enum ServerError {
 pub struct Server {
     settings: Settings,
     listener: TcpListener,
+    xds_plain: Option<TcpListener>,
     address: SocketAddr,
     id: BalancerId,
     owner: Owner,
@@ -173,15 +170,21 @@ impl Server {
 
     fn new(settings: Settings, listener: TcpListener) -> Result<Self, ServerError> {
         let address = listener.local_addr().map_err(ServerError::Listener)?;
+        let xds_plain = settings.xds_plain.as_deref().map(net::bind).transpose()?;
         let id = new_id();
         let (owner, handle) = Owner::new(settings.policy, id.clone(), &settings.scale);
         let streams = Streams::new(settings.limits);
-        Ok(Self { settings, listener, address, id, owner, handle, streams })
+        Ok(Self { settings, listener, xds_plain, address, id, owner, handle, streams })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves xDS in plain text, if it does.
+    pub fn xds_plain_address(&self) -> Option<SocketAddr> {
+        self.xds_plain.as_ref()?.local_addr().ok()
     }
 
     /// Its id, new at each start.
@@ -259,7 +262,12 @@ impl Server {
         alive: impl FnMut() + Send + 'static,
         stop: CancellationToken,
     ) -> Result<JoinHandle<Result<(), transport::Error>>, ServerError> {
-        let routes = self.routes(&stop)?;
+        let (owner, watchers) = (self.handle.clone(), self.streams.watchers.clone());
+        let xds = Xds::new(owner, self.id.clone(), watchers, stop.clone());
+        let routes = self.routes(&xds, &stop)?;
+        if let Some(listener) = self.xds_plain {
+            xds.serve_plain(listener);
+        }
         tokio::spawn(self.owner.run(alive));
         let tls = self.settings.tls;
         let guard = Guard::new(tls.mode(), rights::AT_SERVER);
@@ -280,7 +288,7 @@ impl Server {
         Ok(tokio::spawn(server))
     }
 
-    fn routes(&self, stop: &CancellationToken) -> Result<Routes, ServerError> {
+    fn routes(&self, xds: &Xds, stop: &CancellationToken) -> Result<Routes, ServerError> {
         let (id, cluster) = (self.id.clone(), self.settings.cluster.clone());
         let (owner, streams) = (self.handle.clone(), self.streams.clone());
         let registration = Registration {
@@ -305,10 +313,9 @@ impl Server {
             owner: owner.clone(),
             id: id.clone(),
             sessions: streams.sessions,
-            watchers: streams.watchers.clone(),
+            watchers: streams.watchers,
             stop: stop.clone(),
         };
-        let xds = Xds::new(owner.clone(), id.clone(), streams.watchers, stop.clone());
         let administration = Administration {
             owner,
             balancer: id,
@@ -339,13 +346,8 @@ impl Server {
             .add_service(picking)
             .add_service(ScalingServer::new(offering).max_decoding_message_size(MESSAGE_LIMIT))
             .add_service(AdminServer::new(administration).max_decoding_message_size(MESSAGE_LIMIT))
-            .add_service(
-                AggregatedDiscoveryServiceServer::new(xds.clone())
-                    .max_decoding_message_size(MESSAGE_LIMIT),
-            )
-            .add_service(
-                LoadReportingServiceServer::new(xds).max_decoding_message_size(MESSAGE_LIMIT),
-            )
+            .add_service(xds.discovery())
+            .add_service(xds.reporting())
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?))
     }

@@ -7,10 +7,17 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{self, server::TcpIncoming},
+};
+use tracing::error;
 
 use lb_core::id::BalancerId;
 use lb_tls::Peer;
@@ -18,15 +25,21 @@ use lb_xds::{
     Lists,
     proto::{
         DiscoveryRequest, DiscoveryResponse, LoadStatsRequest, LoadStatsResponse,
-        discovery::aggregated_discovery_service_server::AggregatedDiscoveryService,
-        load_stats::load_reporting_service_server::LoadReportingService,
+        discovery::aggregated_discovery_service_server::{
+            AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+        },
+        load_stats::load_reporting_service_server::{
+            LoadReportingService, LoadReportingServiceServer,
+        },
     },
 };
 
-use crate::{limits::Places, owner::Handle, session::client_key};
+use crate::{limits::Places, owner::Handle, server::MESSAGE_LIMIT, session::client_key};
 
 mod board;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod reports;
 
 /// How often a client counts its calls. The shortest that all clients follow.
@@ -58,6 +71,31 @@ impl Xds {
         let board = board::run(owner.clone(), lists.clone(), Arc::clone(&wanted));
         tokio::spawn(stop.clone().run_until_cancelled_owned(board));
         Self { owner, balancer, places, lists, wanted, stop }
+    }
+
+    pub(crate) fn discovery(&self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    pub(crate) fn reporting(&self) -> LoadReportingServiceServer<Self> {
+        LoadReportingServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// Serves both, and nothing else, in plain text on a socket of the loopback, for programs of this machine whose gRPC library
+    /// cannot check our certificates.
+    pub(crate) fn serve_plain(&self, listener: TcpListener) {
+        let server = transport::Server::builder()
+            .add_service(self.discovery())
+            .add_service(self.reporting())
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                self.stop.clone().cancelled_owned(),
+            );
+        tokio::spawn(async move {
+            if let Err(error) = server.await {
+                error!(%error, "xDS in plain text is not served any more");
+            }
+        });
     }
 
     /// The lists from now on; nothing for a moment if nobody has asked for a while.

@@ -71,6 +71,7 @@ pub(crate) fn balancer(arguments: &BalancerArguments) -> anyhow::Result<()> {
             limits: Limits::default(),
             tls: lb_server::Tls::open(),
             scale: lb_server::ScaleSettings::default(),
+            xds_plain: None,
         };
         let server = lb_server::Server::bind(settings)?;
         let address = server.address();

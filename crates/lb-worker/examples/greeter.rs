@@ -132,6 +132,7 @@ mod tests {
             limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls: lb_server::Tls::open(),
             scale: lb_server::ScaleSettings::default(),
+            xds_plain: None,
         };
         let server = Server::bind(settings).unwrap();
         let (ready, is_ready) = oneshot::channel();

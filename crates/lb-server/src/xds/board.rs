@@ -27,7 +27,7 @@ pub(super) async fn run(
     samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            more = changes.changed() => if more.is_err() { return },
             () = wanted.notified() => {}
             _ = samples.tick() => {}
         }

@@ -47,7 +47,10 @@ pub(super) async fn run(
     }
 }
 
-fn heard(snapshot: &Snapshot, report: &LoadStatsRequest) -> Vec<(WorkerNumber, Hearsay)> {
+pub(super) fn heard(
+    snapshot: &Snapshot,
+    report: &LoadStatsRequest,
+) -> Vec<(WorkerNumber, Hearsay)> {
     let of_service = |stats: &ClusterStats| {
         let view = snapshot.service(&stats.cluster_name).ok()?;
         let workers = view.workers();

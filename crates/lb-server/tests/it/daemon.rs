@@ -304,6 +304,7 @@ async fn only_the_owner_says_that_it_lives() {
         limits: Limits { sessions: 1, watchers: 1, ..Limits::default() },
         tls: lb_server::Tls::open(),
         scale: lb_server::ScaleSettings::default(),
+        xds_plain: None,
     };
     let server = Server::bind(settings).unwrap();
     let address = server.address();

@@ -65,6 +65,7 @@ const RIGHTS: [(&str, [bool; 4]); 18] = [
 /// A balancer that asks everybody who it is, and the authority of its cluster.
 struct Strict {
     address: SocketAddr,
+    xds_plain: SocketAddr,
     folder: Folder,
     _directory: TempDir,
     stop: CancellationToken,
@@ -91,14 +92,16 @@ impl Strict {
             limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls,
             scale: lb_server::ScaleSettings::default(),
+            xds_plain: Some("127.0.0.1:0".into()),
         };
         let server = Server::bind(settings).unwrap();
         let (address, stop) = (server.address(), CancellationToken::new());
+        let xds_plain = server.xds_plain_address().unwrap();
         let (ready, is_ready) = oneshot::channel();
         let running = server.run(stop.clone(), move || ready.send(()).unwrap(), || {});
         tokio::spawn(async move { running.await.unwrap() });
         is_ready.await.unwrap();
-        Self { address, folder, _directory: directory, stop }
+        Self { address, xds_plain, folder, _directory: directory, stop }
     }
 
     fn tls(&self, role: Role, mode: Mode) -> Tls {
@@ -261,4 +264,18 @@ async fn in_tls_callers_are_nobody_and_may_everything() {
     let error = other.connect(strict.tls(Role::Client, Mode::Tls)).await.unwrap_err();
     let text = lb_runtime::exit::describe(&error);
     assert!(text.contains("not from an authority that is believed here"), "{text}");
+}
+
+#[tokio::test]
+async fn in_plain_text_there_is_xds_and_nothing_else() {
+    let balancer = Strict::start(Mode::Mtls).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", balancer.xds_plain)).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    for (rpc, _) in RIGHTS {
+        let outcome = call(rpc, channel.clone()).await;
+        match rpc {
+            "ADS" | "LRS" => assert!(outcome.is_ok(), "{rpc}: {outcome:?}"),
+            _ => assert_eq!(outcome.unwrap_err().code(), Code::Unimplemented, "{rpc}"),
+        }
+    }
 }

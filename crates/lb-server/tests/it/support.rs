@@ -52,6 +52,7 @@ impl Balancer {
             limits,
             tls: lb_server::Tls::open(),
             scale,
+            xds_plain: None,
         };
         let server = Server::bind(settings).unwrap();
         let address = server.address();

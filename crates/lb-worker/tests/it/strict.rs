@@ -67,6 +67,7 @@ impl Lab {
             limits: Limits { sessions: 10, watchers: 10, ..Limits::default() },
             tls: self.tls(Role::Server, "b"),
             scale: lb_server::ScaleSettings::default(),
+            xds_plain: None,
         };
         let server = Server::bind(settings).unwrap();
         let address = server.address().to_string();

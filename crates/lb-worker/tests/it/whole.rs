@@ -34,6 +34,7 @@ async fn balancer(stop: CancellationToken) -> String {
         limits: Limits { sessions: 100, watchers: 100, ..Limits::default() },
         tls: lb_server::Tls::open(),
         scale: lb_server::ScaleSettings::default(),
+        xds_plain: None,
     };
     let server = Server::bind(settings).unwrap();
     let address = server.address().to_string();
