@@ -13,14 +13,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{self, server::TcpIncoming},
-};
+use tonic::{Request, Response, Status, Streaming, transport};
 use tracing::error;
 
 use lb_core::id::BalancerId;
-use lb_tls::Peer;
+use lb_tls::{Incoming, Tls};
 use lb_xds::{
     Lists,
     proto::{
@@ -34,13 +31,16 @@ use lb_xds::{
     },
 };
 
-use crate::{limits::Places, owner::Handle, server::MESSAGE_LIMIT, session::client_key};
+use crate::{balancer::peer, limits::Places, owner::Handle, session::client_key};
 
 mod board;
 mod discovery;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod reports;
+
+/// Longest message, in bytes. The counts of a client name each worker with some 60 bytes: enough for 10,000.
+const MESSAGE_LIMIT: usize = 1 << 20;
 
 /// How often a client counts its calls. The shortest that all clients follow.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl Xds {
             .add_service(self.discovery())
             .add_service(self.reporting())
             .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                Incoming::new(listener, Tls::open()),
                 self.stop.clone().cancelled_owned(),
             );
         tokio::spawn(async move {
@@ -114,8 +114,8 @@ impl AggregatedDiscoveryService for Xds {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let place = self.places.take()?;
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let peer = peer(&request);
+        let place = self.places.take(&peer)?;
         let (answers, receiver) = mpsc::channel(1);
         let (requests, lists) = (request.into_inner(), self.lists());
         let stream = discovery::run(requests, lists, self.balancer.clone(), peer, answers);
@@ -136,8 +136,9 @@ impl LoadReportingService for Xds {
         &self,
         request: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
-        let place = self.places.take()?;
-        let client = client_key(request.extensions().get::<Peer>());
+        let peer = peer(&request);
+        let place = self.places.take(&peer)?;
+        let client = client_key(&peer);
         let (answers, receiver) = mpsc::channel(1);
         let stream = reports::run(request.into_inner(), self.owner.clone(), client, answers);
         let stop = self.stop.clone();

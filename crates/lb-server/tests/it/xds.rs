@@ -118,7 +118,7 @@ async fn a_refused_list_does_not_end_the_stream() {
 
 #[tokio::test]
 async fn streams_have_places() {
-    let limits = Limits { sessions: 1, watchers: 1 };
+    let limits = Limits { sessions: 1, watchers: 1, ..Limits::default() };
     let balancer = Balancer::start_with(PolicyKind::RoundRobin, limits).await;
     let _first = Client::connect(&balancer).await;
     let (_say, said) = mpsc::channel(1);
