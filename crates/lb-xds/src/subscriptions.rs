@@ -3,6 +3,9 @@
 //! A request names all that the client wants of one type. The first of a type asks; each answer is then acknowledged by a request with
 //! its nonce, or refused by one that says why as well; and a request with other names asks anew. One that speaks of an answer that is
 //! not the last is outdated, another will follow.
+//!
+//! The next list is told when the last one was acknowledged. So a client that is slow hears of fewer lists and never of old ones: the
+//! lists that it cannot follow would wait in its connection, and it would go through all of them before the one that counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +84,8 @@ struct Subscription {
     names: BTreeMap<String, Option<u64>>,
     /// Of the last answer.
     nonce: String,
+    /// That answer was neither acknowledged nor refused.
+    pending: bool,
     refused: bool,
     /// Something was added since the last answer.
     asked: bool,
@@ -103,6 +108,7 @@ impl Subscriptions {
         if answers && *nonce != subscription.nonce {
             return None;
         }
+        subscription.pending = false;
         subscription.informed.get_or_insert(!request.version_info.is_empty());
         subscription.want(&request.resource_names);
         let problem = request.error_detail.as_ref().filter(|_| answers)?;
@@ -126,10 +132,12 @@ impl Subscriptions {
                 (FIXED, subscription.fixed(|name| any(type_url, &route_configuration(name)))?)
             }
             Kind::Cluster => (FIXED, subscription.fixed(|name| any(type_url, &cluster(name)))?),
+            Kind::Endpoints if subscription.pending => return None,
             Kind::Endpoints => subscription.endpoints(lists)?,
         };
         self.nonce += 1;
         subscription.nonce = self.nonce.to_string();
+        subscription.pending = true;
         subscription.refused = false;
         Some(DiscoveryResponse {
             version_info: format!("{}.{version}", self.balancer),

@@ -71,6 +71,25 @@ fn what_is_acknowledged_is_not_repeated() {
     assert_eq!(client.answers(&lists)[0].resources.len(), 2);
 }
 
+#[test]
+fn the_next_list_waits_until_the_last_is_acknowledged() {
+    let mut fleet = Fleet::new(PolicyKind::RoundRobin, 60);
+    let mut client = subscriptions();
+    client.request(&request(Kind::Endpoints, &["x.Y"]));
+    fleet.join("a", 1, 1);
+    let first = client.answers(&fleet.update().unwrap()).remove(0);
+    let mut lists = Vec::new();
+    for (id, port) in [("b", 2), ("c", 3)] {
+        fleet.join(id, port, 1);
+        lists.push(fleet.update().unwrap());
+        assert!(client.answers(&lists[lists.len() - 1]).is_empty());
+    }
+    client.request(&acknowledge(&first, &["x.Y"]));
+    let next = client.answers(&lists[1]).remove(0);
+    let list = ClusterLoadAssignment::decode(&*next.resources[0].value).unwrap();
+    assert_eq!(list.endpoints.len(), 3, "the newest, and not the one between");
+}
+
 /// A channel that is idle gives up what it wanted, and asks again when it wakes.
 #[test]
 fn who_comes_back_is_told_again() {
