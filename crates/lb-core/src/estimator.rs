@@ -19,6 +19,9 @@
 //! Of a session's pick the client tells as well, and sooner; or that it was never sent (returned). When a session ends with picks
 //! open, they become orphans: they count until the worker's reports show that they cannot be there any more.
 //!
+//! A worker that stands beside its service ([`LoadReport::measured`]) sees no tokens. Then everything that is out by the balancer's own
+//! count is taken out of the measured number, so the estimate is the larger of the two; a unary pick counts until its lease is over.
+//!
 //! A call that failed counts for longer than it takes (`held`), so that failing fast makes no worker look free.
 //!
 //! That is exact where every end is told, by an outcome or by a report that follows the change. Where reports are older than that,
@@ -290,7 +293,11 @@ impl Ledger {
         self.held.release(now);
         self.picked.report(report.picked, now, counters.issued_picked.load(Ordering::Acquire));
         self.session.report(report.session, now, counters.issued_session.load(Ordering::Acquire));
-        let ours = self.picked.arrivals.running() + self.session.arrivals.running();
+        let ours = if report.is_measured() {
+            self.open(counters)
+        } else {
+            self.picked.arrivals.running() + self.session.arrivals.running()
+        };
         self.others = report.in_flight.saturating_sub(u32::try_from(ours).unwrap_or(u32::MAX));
         self.correct(counters);
     }
@@ -305,7 +312,9 @@ impl Ledger {
         interval: Duration,
         counters: &Counters,
     ) {
-        if let Some(learned) = self.pace.learn(report, fleet) {
+        // Who does not see calls end cannot say how long they take.
+        let learned = (!report.is_measured()).then(|| self.pace.learn(report, fleet)).flatten();
+        if let Some(learned) = learned {
             counters.set_service(learned.service);
             counters.drain.speed.store(learned.speed);
         }
@@ -368,6 +377,13 @@ impl Ledger {
             picked: picked.saturating_sub(self.picked.expired),
             session: session.saturating_sub(self.session.returned),
         }
+    }
+
+    /// Tokens issued and not settled: what is out by our own count.
+    fn open(&self, counters: &Counters) -> u64 {
+        let picked = counters.issued_picked.load(Ordering::Acquire);
+        let session = counters.issued_session.load(Ordering::Acquire);
+        picked.saturating_sub(self.picked.settled()) + session - self.session.settled(session)
     }
 
     fn correct(&self, counters: &Counters) {

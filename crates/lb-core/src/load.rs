@@ -83,7 +83,10 @@ const LONGEST: f64 = 4e14;
 
 /// A load report whose every value is possible.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LoadReport(RawLoad);
+pub struct LoadReport {
+    raw: RawLoad,
+    measured: bool,
+}
 
 /// A value that cannot be true.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +124,19 @@ impl LoadReport {
         amount("busy_seconds", raw.busy_seconds)?;
         share("cpu", raw.cpu)?;
         share("memory", raw.memory)?;
-        Ok(Self(raw))
+        Ok(Self { raw, measured: false })
+    }
+
+    /// The same report of a worker that stands beside its service and does not see the calls: `in_flight` is measured as a whole, and
+    /// no token is counted.
+    #[must_use]
+    pub fn measured(self) -> Self {
+        Self { measured: true, ..self }
+    }
+
+    /// Whether the worker does not see its calls; see [`LoadReport::measured`].
+    pub fn is_measured(&self) -> bool {
+        self.measured
     }
 
     /// Checks that no total went backwards since `earlier`, a report of the same registration.
@@ -129,7 +144,7 @@ impl LoadReport {
     /// # Errors
     /// Names the first total that shrank.
     pub fn check_follows(&self, earlier: &Self) -> Result<(), LoadError> {
-        let (new, old) = (&self.0, &earlier.0);
+        let (new, old) = (&self.raw, &earlier.raw);
         let totals = [
             ("picked.seen", new.picked.seen, old.picked.seen),
             ("picked.done", new.picked.done, old.picked.done),
@@ -149,7 +164,7 @@ impl LoadReport {
 
     /// Number of calls run at once.
     pub fn slots(&self) -> u16 {
-        u16::try_from(self.0.slots).expect("checked when the report was parsed")
+        u16::try_from(self.raw.slots).expect("checked when the report was parsed")
     }
 }
 
@@ -157,7 +172,7 @@ impl std::ops::Deref for LoadReport {
     type Target = RawLoad;
 
     fn deref(&self) -> &RawLoad {
-        &self.0
+        &self.raw
     }
 }
 

@@ -190,7 +190,7 @@ pub fn labels(
 /// # Errors
 /// Names the field that cannot be true.
 pub fn load_report(message: &v1::LoadReport) -> Result<LoadReport, ParseError> {
-    Ok(LoadReport::parse(RawLoad {
+    let report = LoadReport::parse(RawLoad {
         state: worker_state(message.state())?,
         in_flight: message.in_flight,
         queued: message.queued,
@@ -204,7 +204,8 @@ pub fn load_report(message: &v1::LoadReport) -> Result<LoadReport, ParseError> {
         busy_seconds: message.busy_seconds,
         cpu: message.cpu,
         memory: message.memory,
-    })?)
+    })?;
+    Ok(if message.measured { report.measured() } else { report })
 }
 
 fn counts(message: Option<v1::TokenCounts>) -> TokenCounts {

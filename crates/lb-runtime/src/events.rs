@@ -36,7 +36,7 @@ const WORKER: &str = "lb-worker";
 const SCALER: &str = "lb-scaler";
 
 /// All kinds but those of scaling.
-const GENERAL: [Event; 38] = [
+const GENERAL: [Event; 40] = [
     Event {
         name: "stopping",
         message_ids: &[
@@ -443,6 +443,23 @@ const GENERAL: [Event; 38] = [
         subject: "The worker does not answer its own health check",
         text: "If it stays so, the watchdog of systemd starts the worker again. Tasks that take \
                all the processor time there is are one cause: use fewer slots.",
+    },
+    Event {
+        name: "service_unwell",
+        message_ids: &[(WORKER, "25c92f06d54f4a2cba988910e9a4c873")],
+        level: Level::WARN,
+        fields: &["address", "cause"],
+        subject: "The attached service is not well",
+        text: "The service at @LB_ADDRESS@ is out of rotation at all balancers: @LB_CAUSE@. The worker \
+               beside it goes on asking, and it comes back by itself.",
+    },
+    Event {
+        name: "service_well",
+        message_ids: &[(WORKER, "1e51ad26c6e847aaa7a8394a7485dd0e")],
+        level: Level::INFO,
+        fields: &["address"],
+        subject: "The attached service is well",
+        text: "The service at @LB_ADDRESS@ answers, and takes calls unless an operator has drained it.",
     },
     Event {
         name: "id_not_kept",

@@ -12,10 +12,11 @@ use lb_discovery::Scope;
 use lb_tls::{Identity, Tls};
 
 use crate::{
+    attach::{AttachError, Attached, Health, Target},
     identity,
     listen::{self, ListenError},
     load::Load,
-    worker::{Settings, Worker},
+    worker::{Profile, Settings, Worker},
 };
 
 /// Calls that may wait, per slot: with short calls a queue hides the time a pick is on its way; with a longer one
@@ -104,6 +105,9 @@ pub enum BuildError {
     /// There is nothing to listen on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// There is nothing to stand beside.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
 }
 
 impl BuildError {
@@ -122,6 +126,7 @@ impl BuildError {
             Self::OtherId { .. } => "id",
             Self::OtherCluster { .. } => "cluster",
             Self::Listen(_) => "listen",
+            Self::Attach(_) => "attach",
         }
     }
 }
@@ -270,14 +275,33 @@ impl Builder {
     pub fn build(self) -> Result<Worker, BuildError> {
         let settings = self.settings()?;
         let (listener, address) = listen::listen(&self.listen, self.scope)?;
-        let id: WorkerId = match (&self.id, self.tls.identity()) {
-            (Some(id), _) => parse("id", id)?,
-            (None, Some(certificate)) => certificate.name.clone(),
-            (None, None) => identity::default_id(address.port()),
-        };
+        let id = self.own_id(address.port())?;
         let (slots, queue) = self.limits()?;
         let load = Load::new(slots, queue, Instant::now());
         Ok(Worker::new(id, settings, listener, address, load))
+    }
+
+    /// Checks everything, for a worker that stands beside a service which runs by itself at `address`: `ip:port` of this machine, or
+    /// `:port`. Where to listen and the queue do not matter then.
+    ///
+    /// # Errors
+    /// The first setting that is not valid.
+    pub fn attach(self, address: &str, health: Health) -> Result<Attached, BuildError> {
+        let settings = self.settings()?;
+        let target = Target::of(address, self.scope)?;
+        target.check_is_here()?;
+        let id = self.own_id(target.told().port())?;
+        let (slots, _) = self.limits()?;
+        let load = Load::measured(slots, Instant::now());
+        Ok(Attached::new(Profile::new(id, settings, target.told(), load), target, health))
+    }
+
+    fn own_id(&self, port: u16) -> Result<WorkerId, BuildError> {
+        Ok(match (&self.id, self.tls.identity()) {
+            (Some(id), _) => parse("id", id)?,
+            (None, Some(certificate)) => certificate.name.clone(),
+            (None, None) => identity::default_id(port),
+        })
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, BuildError> {

@@ -1,6 +1,7 @@
 //! The daemon around the Compute service: flags, configuration, log, signals, systemd.
 #![expect(clippy::doc_markdown, reason = "clap prints the comments of flags as they stand")]
 
+mod part;
 mod settings;
 mod watchdog;
 
@@ -10,9 +11,7 @@ use clap::Parser;
 use serde::Serialize;
 use tokio::{runtime::Runtime, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::service::Routes;
 
-use lb_proto::v1::compute_server::ComputeServer;
 use lb_runtime::{
     config::{ConfigError, FileChoice, Loaded},
     exit,
@@ -29,7 +28,10 @@ use lb_tls::{ModeFlag, Tls};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::settings::fuzz;
 use self::settings::{Label, Raw, as_table};
-use crate::{BuildError, Control, ListenError, ServeError, compute::ComputeService};
+use crate::{
+    BuildError, Control, ListenError, ServeError,
+    attach::{AttachError, Health},
+};
 
 const NAME: &str = "lb-worker";
 /// A task that was cut ends its thread within milliseconds; the process does not wait for longer.
@@ -39,7 +41,7 @@ const LIVE: [&str; 4] = ["slots", "queue", "drain_timeout_s", "log"];
 /// After the drain: goodbyes, connections that close, threads that end. Each has its own limit; this is above their sum.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Worker of the load balancer: serves small tasks of known cost (lb.v1.Compute)
+/// Worker of the load balancer: serves small tasks of known cost (lb.v1.Compute), or stands beside another service
 #[derive(Debug, Parser, Serialize)]
 #[command(name = NAME, version)]
 pub struct Arguments {
@@ -47,6 +49,14 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<String>,
+    /// Serve nothing, and register the service that runs at this address of this machine: ip:port or :port
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<String>,
+    /// How to find out whether the attached service is well; without it by grpc
+    #[arg(long, value_enum, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
     /// Who this worker is: a-z, 0-9 and '-', the same over restarts
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,10 +137,14 @@ enum DaemonError {
 impl DaemonError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Build(BuildError::Listen(
-                ListenError::NoAddress(_)
-                | ListenError::Bind(BindError::InUse { .. } | BindError::Refused { .. }),
-            ))
+            // What an attached service needs may come with the network.
+            Self::Build(
+                BuildError::Listen(
+                    ListenError::NoAddress(_)
+                    | ListenError::Bind(BindError::InUse { .. } | BindError::Refused { .. }),
+                )
+                | BuildError::Attach(AttachError::Elsewhere { .. }),
+            )
             | Self::Serve(ServeError::Discovery(_)) => exit::UNAVAILABLE,
             Self::Config(_) | Self::Build(_) | Self::Log(_) => exit::CONFIG,
             Self::System(_) | Self::Serve(_) => exit::SOFTWARE,
@@ -168,17 +182,14 @@ async fn serve(
 ) -> Result<(), DaemonError> {
     let signals = Signals::install()?;
     let shutdown = signals.shutdown();
-    let worker = loaded.value.builder(&tls).build()?;
-    let slowdown = loaded.value.slowdown;
-    let compute = ComputeServer::new(ComputeService::new(worker.id().clone()).slowdown(slowdown));
-    // lb-scaler reads the id in it.
-    let status = format!("worker {} on {}", worker.id(), worker.address());
+    let part = loaded.value.part(&tls)?;
+    let status = part.to_string();
     let reloads = Reloads::new(status.clone(), loaded, &LIVE);
-    let (control, ready) = (worker.control(), worker.readiness());
+    let (control, ready) = (part.control(), part.readiness());
     let _service = spawn(tell_systemd(ready.clone(), status, control.clone(), shutdown.clone()));
-    let _watchdog = spawn(watchdog::feed(worker.address(), tls));
+    let _watchdog = part.watchdog(tls);
     tokio::select! {
-        served = worker.serve(Routes::new(compute), shutdown) => Ok(served?),
+        served = part.serve(shutdown) => Ok(served?),
         never = follow_reloads(signals, ready, reloads, control, log, read) => match never {},
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A call is counted when it arrives, waits until one of the slots is free, runs, and is counted out when the last byte
 //! of its answer is gone or the caller is. At most `slots` calls run and at most `queue` wait; one more
-//! is answered `RESOURCE_EXHAUSTED`, and told when to come back ([`lb_proto::retry`]). Health checks and
-//! reflection ([`is_probe`]) are neither counted nor queued: a full worker must still answer them.
+//! is answered `RESOURCE_EXHAUSTED`, and told when to come back ([`lb_proto::retry`]). Health checks,
+//! reflection and reports of load ([`is_probe`]) are neither counted nor queued: a full worker must still answer them.
 //!
 //! Calls that arrive while the worker drains are served like any other: they were picked before the balancer knew.
 //!
@@ -36,16 +36,19 @@ use lb_tls::{Entered, Peer};
 
 pub use self::body::CountedBody;
 use self::{body::Ending, deadline::Deadline};
-use crate::load::{CallEnd, Load};
+use crate::{
+    load::{CallEnd, Load},
+    orca::Reports,
+};
 
 /// Paths of services that tell about the server and do no work.
-const PROBES: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+const PROBES: [&str; 3] = ["/grpc.health.", "/grpc.reflection.", "/xds.service.orca."];
 
-/// Health checks and reflections of one address at once. They take no slot, so they need a limit of their own; an address has a
+/// Such calls of one address at once. They take no slot, so they need a limit of their own; an address has a
 /// few, and watches.
 const PROBES_LIMIT: usize = 1024;
 
-/// Whether a request path belongs to health checking or reflection.
+/// Whether a request path belongs to health checking, reflection or reports of load.
 pub fn is_probe(path: &str) -> bool {
     PROBES.iter().any(|prefix| path.starts_with(prefix))
 }
@@ -69,6 +72,8 @@ pub struct LoadLayer {
 #[derive(Debug)]
 struct Gate {
     load: Load,
+    /// What calls without a token are told of the load.
+    reports: Option<Reports>,
     cut_probes: CancellationToken,
     cut_calls: CancellationToken,
 }
@@ -77,7 +82,14 @@ impl LoadLayer {
     /// A layer that counts into `load` and keeps its limits.
     pub fn new(load: Load) -> Self {
         let (cut_probes, cut_calls) = (CancellationToken::new(), CancellationToken::new());
-        Self { gate: Arc::new(Gate { load, cut_probes, cut_calls }) }
+        Self { gate: Arc::new(Gate { load, reports: None, cut_probes, cut_calls }) }
+    }
+
+    /// The same, and calls without a token are told the load in their trailers. Before it is cloned.
+    pub(crate) fn telling(self, reports: Reports) -> Self {
+        let Gate { load, cut_probes, cut_calls, .. } = &*self.gate;
+        let (load, cut_probes, cut_calls) = (load.clone(), cut_probes.clone(), cut_calls.clone());
+        Self { gate: Arc::new(Gate { load, reports: Some(reports), cut_probes, cut_calls }) }
     }
 
     /// Ends every health and reflection stream with `UNAVAILABLE`; left alone, they keep a stopping server up for ever.
@@ -165,7 +177,9 @@ async fn serve<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let mut call = match gate.load.arrive(token(&request), arrived) {
+    let token = token(&request);
+    let reports = gate.reports.as_ref().filter(|_| token.is_none()).cloned();
+    let mut call = match gate.load.arrive(token, arrived) {
         Ok(call) => call,
         Err(full) => return Ok(response::refused(&gate.load, full)),
     };
@@ -189,7 +203,7 @@ where
     };
     Ok(match finished {
         Ok((response, slot)) => {
-            let inside = body::Inside::new(call, slot, ended_guard);
+            let inside = body::Inside::new(call, slot, ended_guard, reports);
             CountedBody::counted(response, inside, ending)
         }
         Err(status) => {

@@ -17,8 +17,11 @@
 //! - on shutdown the worker drains: balancers first stop picking it, then it finishes what is on its way,
 //!   then it leaves. No call fails.
 //!
+//! A service that is no tonic server becomes a worker by standing beside it ([`attach`]).
+//!
 //! [`compute`] is the service that the `lb-worker` daemon serves, and [`daemon`] is that daemon.
 
+pub mod attach;
 mod builder;
 pub mod compute;
 pub mod daemon;
@@ -29,6 +32,7 @@ mod identity;
 pub mod layer;
 mod listen;
 pub mod load;
+pub mod orca;
 mod presence;
 mod probes;
 mod registration;

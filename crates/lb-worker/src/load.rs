@@ -75,6 +75,8 @@ pub struct LoadView {
     pub in_flight_time: Duration,
     /// Integral of running calls over time.
     pub busy_time: Duration,
+    /// Nobody arrives here: `in_flight` is what the service says, and no call is known to end.
+    pub measured: bool,
 }
 
 /// Every slot is taken and the queue is full.
@@ -93,6 +95,7 @@ const RETRY_AFTER_UNKNOWN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Counters {
+    measured: bool,
     slots: u16,
     queue: u32,
     in_flight: u32,
@@ -191,6 +194,7 @@ impl Load {
     /// Counters at zero, for a worker that runs `slots` calls at once and lets `queue` more wait.
     pub fn new(slots: u16, queue: u32, now: Instant) -> Self {
         let counters = Counters {
+            measured: false,
             slots,
             queue,
             in_flight: 0,
@@ -208,6 +212,27 @@ impl Load {
         let changed = watch::Sender::new(());
         let room = Arc::new(Semaphore::new(slots.into()));
         Self { shared: Arc::new(Shared { counters: Mutex::new(counters), changed, room }) }
+    }
+
+    /// The load of a service that runs by itself: its calls do not come here, somebody tells how many there are.
+    pub(crate) fn measured(slots: u16, now: Instant) -> Self {
+        let load = Self::new(slots, 0, now);
+        load.lock().measured = true;
+        load
+    }
+
+    /// So many calls are inside from now on, as the service says.
+    pub(crate) fn observe(&self, in_flight: u32, now: Instant) {
+        let mut counters = self.lock();
+        debug_assert!(counters.measured, "calls are either counted or observed");
+        if counters.in_flight == in_flight {
+            return;
+        }
+        counters.advance(now);
+        counters.in_flight = in_flight;
+        counters.running = in_flight.min(counters.slots.into());
+        counters.tell(None);
+        self.release(counters);
     }
 
     /// Calls run at once.
@@ -326,6 +351,7 @@ fn view(counters: &Counters) -> LoadView {
         refused_total: counters.refused_total,
         in_flight_time: counters.in_flight_time,
         busy_time: counters.busy_time,
+        measured: counters.measured,
     }
 }
 
@@ -526,6 +552,17 @@ mod tests {
         assert_eq!(load.room().available_permits(), 0);
         load.resize(4, 2);
         assert_eq!(load.room().available_permits(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_observed_is_the_load() {
+        let load = Load::measured(2, Instant::now());
+        let tally = load.open_tally("a".parse().unwrap(), WorkerNumber(1));
+        load.observe(3, Instant::now());
+        assert!(tally.news().has_changed().unwrap());
+        let view = load.view(Instant::now());
+        assert_eq!((view.in_flight, view.queued, view.completed_total), (3, 1, 0));
+        assert!(view.measured);
     }
 
     #[tokio::test]

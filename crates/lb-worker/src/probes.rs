@@ -1,4 +1,4 @@
-//! What a worker answers about itself: grpc.health.v1 and server reflection.
+//! What a worker answers about itself: `grpc.health.v1`, server reflection, and its load in ORCA's terms.
 
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -6,7 +6,10 @@ use tonic_reflection::server::Builder;
 
 use lb_core::id::ServiceName;
 
-use crate::state::{State, StateCell};
+use crate::{
+    orca,
+    state::{State, StateCell},
+};
 
 /// Adds server reflection (v1 for new clients, v1alpha for old ones) over the given descriptor sets. Fails when one of
 /// them cannot be read.
@@ -15,7 +18,7 @@ pub(crate) fn add_reflection(
     descriptor_sets: &[&'static [u8]],
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let builder = || {
-        let own = [tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let own = [tonic_health::pb::FILE_DESCRIPTOR_SET, orca::FILE_DESCRIPTOR_SET];
         let sets = descriptor_sets.iter().copied().chain(own);
         sets.fold(Builder::configure(), Builder::register_encoded_file_descriptor_set)
     };
@@ -38,7 +41,7 @@ pub(crate) async fn follow_state(
     loop {
         let serving = match *states.borrow_and_update() {
             State::Serving => ServingStatus::Serving,
-            State::Draining | State::Stopping => ServingStatus::NotServing,
+            State::Unwell | State::Draining | State::Stopping => ServingStatus::NotServing,
         };
         for name in std::iter::once("").chain(services.iter().map(ServiceName::as_str)) {
             reporter.set_service_status(name, serving).await;

@@ -16,7 +16,7 @@ use lb_tls::{
     rights::{self, Guard},
 };
 
-use crate::{drain::idle, layer::LoadLayer, load::Load};
+use crate::{drain::idle, layer::LoadLayer, load::Load, orca::Reports};
 
 /// A client that vanished without a word is noticed within twice this time, and its calls are cancelled.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -62,12 +62,19 @@ pub(crate) struct GrpcServer {
 }
 
 impl GrpcServer {
-    pub(crate) fn start(listener: TcpListener, routes: Routes, load: Load, tls: Tls) -> Self {
+    pub(crate) fn start(
+        listener: TcpListener,
+        routes: Routes,
+        load: Load,
+        reports: Reports,
+        tls: Tls,
+    ) -> Self {
         let guard = Guard::new(tls.mode(), rights::AT_WORKER);
         let per_peer = PER_PEER + usize::from(load.slots()) + load.queue() as usize;
         let bounds = Bounds { per_peer, ..Bounds::default() }.within_descriptors();
         let incoming = Incoming::new(listener, tls).bounded(Connections::new(bounds));
-        let layer = LoadLayer::new(load.clone());
+        let layer = LoadLayer::new(load.clone()).telling(reports.clone());
+        let routes = routes.add_service(reports.service());
         let stop = CancellationToken::new();
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))

@@ -17,6 +17,7 @@ use crate::{
     builder::{BuildError, Builder},
     drain::drain,
     load::Load,
+    orca::Reports,
     presence, probes,
     registration::{self, Registrar, board::Board},
     server::{GrpcServer, ServerError},
@@ -36,12 +37,12 @@ pub struct Worker {
 
 /// Everything about a worker that does not change.
 #[derive(Debug)]
-struct Profile {
-    id: WorkerId,
-    address: SocketAddr,
-    settings: Settings,
-    load: Load,
-    ready: watch::Sender<bool>,
+pub(crate) struct Profile {
+    pub(crate) id: WorkerId,
+    pub(crate) address: SocketAddr,
+    pub(crate) settings: Settings,
+    pub(crate) load: Load,
+    pub(crate) ready: watch::Sender<bool>,
     drain_timeout: watch::Sender<Duration>,
 }
 
@@ -119,10 +120,7 @@ impl Worker {
         address: SocketAddr,
         load: Load,
     ) -> Self {
-        let drain_timeout = watch::Sender::new(settings.drain_timeout);
-        let ready = watch::Sender::new(false);
-        let profile = Profile { id, address, settings, load, ready, drain_timeout };
-        Self { profile, listener }
+        Self { profile: Profile::new(id, settings, address, load), listener }
     }
 
     /// Its identity.
@@ -137,9 +135,7 @@ impl Worker {
 
     /// For changes while it serves.
     pub fn control(&self) -> Control {
-        let Profile { load, drain_timeout, settings, .. } = &self.profile;
-        let (load, drain_timeout) = (load.clone(), drain_timeout.clone());
-        Control { load, drain_timeout, tls: settings.tls.clone() }
+        self.profile.control()
     }
 
     /// Its counters, which live on after it has stopped.
@@ -171,7 +167,7 @@ impl Worker {
         let (routes, reporter) = probes::add_health(routes);
         let services = profile.settings.services.clone();
         let _health = spawn(probes::follow_state(reporter, services, registrar.state.clone()));
-        let _sampler = spawn(usage::sample(registrar.usage.clone()));
+        let _sampler = spawn(usage::sample(registrar.usage.clone(), profile.load.clone()));
         let tls = profile.settings.tls.clone();
         if tls.is_open() && profile.settings.scope == Scope::Lan {
             warn!(
@@ -181,7 +177,8 @@ impl Worker {
             );
         }
         let _renewal = spawn(lb_tls::follow(tls.clone()));
-        let mut server = GrpcServer::start(listener, routes, profile.load.clone(), tls);
+        let reports = Reports::new(profile.load.clone(), registrar.usage.subscribe());
+        let mut server = GrpcServer::start(listener, routes, profile.load.clone(), reports, tls);
         let discovery = profile.discovery()?;
         let source = profile.source(discovery.as_ref());
         let registrations = spawn(registration::follow(Arc::clone(&registrar), source));
@@ -191,23 +188,36 @@ impl Worker {
             advertisement = life => advertisement?,
             error = server.failure() => return Err(error.into()),
         };
-        profile.ready.send_replace(false);
-        // Beside the draining: nobody should find a worker that leaves.
-        let withdrawing = advertisement.map(|advertisement| spawn(advertisement.withdraw()));
-        profile.leave(&registrar, registrations, server).await;
-        if let Some(withdrawing) = withdrawing {
-            let _ = withdrawing.await;
+        let leaving = profile.leave(&registrar, registrations, advertisement).await;
+        let cut = server.stop(leaving.deadline).await;
+        if cut > 0 {
+            let drain_timeout = *profile.drain_timeout.borrow();
+            warn!(
+                event = "calls_cut",
+                calls = cut,
+                ?drain_timeout,
+                "the time to drain is over, calls were cut"
+            );
         }
-        if let Some(discovery) = discovery {
-            discovery.shutdown().await;
-        }
-        info!(event = "stopped", worker = %profile.id, "stopped");
+        leaving.end(&profile.id, discovery).await;
         Ok(())
     }
 }
 
 impl Profile {
-    fn registrar(&self) -> Registrar {
+    pub(crate) fn new(id: WorkerId, settings: Settings, address: SocketAddr, load: Load) -> Self {
+        let drain_timeout = watch::Sender::new(settings.drain_timeout);
+        let ready = watch::Sender::new(false);
+        Self { id, address, settings, load, ready, drain_timeout }
+    }
+
+    pub(crate) fn control(&self) -> Control {
+        let Self { load, drain_timeout, settings, .. } = self;
+        let (load, drain_timeout) = (load.clone(), drain_timeout.clone());
+        Control { load, drain_timeout, tls: settings.tls.clone() }
+    }
+
+    pub(crate) fn registrar(&self) -> Registrar {
         let settings = &self.settings;
         let hello = v1::Hello {
             worker_id: self.id.to_string(),
@@ -233,12 +243,12 @@ impl Profile {
     }
 
     /// None when all balancers are given by hand.
-    fn discovery(&self) -> Result<Option<Discovery>, DiscoveryError> {
+    pub(crate) fn discovery(&self) -> Result<Option<Discovery>, DiscoveryError> {
         let by_hand = !self.settings.balancers.is_empty();
         if by_hand { Ok(None) } else { Discovery::new(self.settings.scope).map(Some) }
     }
 
-    fn source(&self, discovery: Option<&Discovery>) -> Source {
+    pub(crate) fn source(&self, discovery: Option<&Discovery>) -> Source {
         let cluster = self.settings.cluster.as_str();
         match discovery {
             Some(discovery) => Source::Browse(discovery.browse(Role::Balancer, cluster)),
@@ -247,7 +257,7 @@ impl Profile {
     }
 
     /// Announces the worker, says that it is ready, and waits until it shall stop.
-    async fn live(
+    pub(crate) async fn live(
         &self,
         discovery: Option<&Discovery>,
         shutdown: &CancellationToken,
@@ -270,31 +280,46 @@ impl Profile {
         Ok(advertisement)
     }
 
-    /// Drains, says goodbye, stops the server; all within the time a drain may take.
-    async fn leave(
+    /// Drains and says goodbye.
+    pub(crate) async fn leave(
         &self,
         registrar: &Registrar,
         registrations: AbortOnDropHandle<()>,
-        server: GrpcServer,
-    ) {
+        advertisement: Option<Advertisement>,
+    ) -> Leaving {
+        self.ready.send_replace(false);
+        // Beside the draining: nobody should find a worker that leaves.
+        let withdrawing = advertisement.map(|advertisement| spawn(advertisement.withdraw()));
         let drain_timeout = *self.drain_timeout.borrow();
         let deadline = Instant::now() + drain_timeout.min(LONGEST_DRAIN);
         drain(registrar, deadline).await;
         registrar.leave.cancel();
         let _ = registrations.await;
-        let cut = server.stop(deadline).await;
-        if cut > 0 {
-            warn!(
-                event = "calls_cut",
-                calls = cut,
-                ?drain_timeout,
-                "the time to drain is over, calls were cut"
-            );
-        }
+        Leaving { deadline, withdrawing }
     }
 }
 
-fn spawn<F>(task: F) -> AbortOnDropHandle<F::Output>
+/// A worker that balancers know no more.
+pub(crate) struct Leaving {
+    /// When all must have ended.
+    deadline: Instant,
+    withdrawing: Option<AbortOnDropHandle<()>>,
+}
+
+impl Leaving {
+    /// The last steps, when no call is left.
+    pub(crate) async fn end(self, id: &WorkerId, discovery: Option<Discovery>) {
+        if let Some(withdrawing) = self.withdrawing {
+            let _ = withdrawing.await;
+        }
+        if let Some(discovery) = discovery {
+            discovery.shutdown().await;
+        }
+        info!(event = "stopped", worker = %id, "stopped");
+    }
+}
+
+pub(crate) fn spawn<F>(task: F) -> AbortOnDropHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {

@@ -55,6 +55,29 @@ fn calls_of_others_count_as_reported() {
 }
 
 #[test]
+fn a_measured_load_holds_the_calls_that_are_ours() {
+    let (counters, mut ledger) = (Counters::default(), Ledger::default());
+    let measured = |in_flight| report(in_flight, NONE, NONE).measured();
+    for _ in 0..3 {
+        counters.issue(TokenClass::Session);
+    }
+    ledger.report(&measured(5), at(0), &counters);
+    assert_eq!(counters.estimate(), 5, "three are ours");
+    ledger.outcomes(true, 2, &counters);
+    assert_eq!(counters.estimate(), 3, "two of them have ended");
+    ledger.report(&measured(0), at(10), &counters);
+    assert_eq!(counters.estimate(), 1, "nothing is measured, but one is still out");
+    counters.issue(TokenClass::Picked);
+    ledger.expire(at(10), &counters);
+    assert_eq!(counters.estimate(), 2);
+    for milliseconds in (1000..=4000).step_by(500) {
+        ledger.report(&measured(0), at(milliseconds), &counters);
+        ledger.expire(at(milliseconds), &counters);
+    }
+    assert_eq!(counters.estimate(), 1, "nobody sees a unary pick arrive: it counts for a lease");
+}
+
+#[test]
 fn an_outcome_is_known_before_the_next_report_and_not_counted_again_by_it() {
     let (counters, mut ledger) = (Counters::default(), Ledger::default());
     counters.issue(TokenClass::Session);

@@ -170,6 +170,7 @@ impl History {
             busy_seconds: last.busy_seconds + amount(input)?,
             cpu: 0.5,
             memory: 0.5,
+            measured: input.ratio(1, 8)?,
         };
         self.said(place, Said::Report(message));
         Ok(())

@@ -11,8 +11,12 @@ use lb_runtime::{
 };
 use lb_tls::{Choice, Tls};
 
-use super::Arguments;
-use crate::{Builder, compute::Slowdown};
+use super::{Arguments, part::Part};
+use crate::{
+    BuildError, Builder,
+    attach::{Health, Target},
+    compute::Slowdown,
+};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -20,7 +24,9 @@ pub(crate) mod fuzz;
 /// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
 const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
 /// What the defaults do not have, since it has no default.
-const EXAMPLES: &str = "id = \"worker-1\"\nslots = 4\nqueue = 16\n[tls]\nmode = \"mtls\"\nca = \"ca\"\ncertificate = \"crt\"\nkey = \"key\"\n";
+const EXAMPLES: &str = "attach = \"127.0.0.1:9000\"\nid = \"worker-1\"\nslots = 4\nqueue = 16\n[tls]\nmode = \"mtls\"\nca = \"ca\"\ncertificate = \"crt\"\nkey = \"key\"\n";
+/// The service of the daemon itself.
+const BUILT_IN: &str = "lb.v1.Compute";
 const ENVIRONMENT_PREFIX: &str = "LB_WORKER_";
 
 /// The configuration as written.
@@ -28,6 +34,8 @@ const ENVIRONMENT_PREFIX: &str = "LB_WORKER_";
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     listen: String,
+    attach: Option<String>,
+    health: Health,
     cluster: String,
     id: Option<String>,
     services: Vec<String>,
@@ -36,7 +44,7 @@ pub(super) struct Raw {
     balancers: Vec<String>,
     zone: String,
     drain_timeout_s: u32,
-    pub(super) slowdown: Slowdown,
+    slowdown: Slowdown,
     local: bool,
     pub(super) log: String,
     labels: BTreeMap<String, String>,
@@ -68,14 +76,41 @@ impl Raw {
         let tls = Tls::of_worker(&raw.tls, &cluster)
             .map_err(|error| loaded.refuse(&format!("tls.{}", error.setting()), error))?;
         raw.builder(&tls).check().map_err(|error| loaded.refuse(error.setting(), error))?;
+        raw.check_attach().map_err(|(key, problem)| loaded.refuse(key, problem))?;
         Ok((loaded, tls))
     }
 
+    /// What stands beside a service does not serve, queue or offer what is built in.
+    fn check_attach(&self) -> Result<(), (&'static str, String)> {
+        let Some(address) = &self.attach else { return Ok(()) };
+        Target::of(address, self.scope()).map_err(|error| ("attach", error.to_string()))?;
+        if self.queue.is_some() {
+            return Err(("queue", "an attached service has its own queue: leave this out".into()));
+        }
+        if self.services.iter().any(|service| service == BUILT_IN) {
+            let problem =
+                format!("{BUILT_IN} is built in: name the service that is attached (--service)");
+            return Err(("services", problem));
+        }
+        Ok(())
+    }
+
+    /// The worker that is described, and listens if it serves by itself.
+    pub(super) fn part(&self, tls: &Tls) -> Result<Part, BuildError> {
+        let builder = self.builder(tls);
+        Ok(match &self.attach {
+            Some(address) => Part::Attached(builder.attach(address, self.health)?),
+            None => Part::Own(builder.build()?, self.slowdown),
+        })
+    }
+
+    fn scope(&self) -> Scope {
+        if self.local { Scope::Loopback } else { Scope::Lan }
+    }
+
     pub(super) fn builder(&self, tls: &Tls) -> Builder {
-        let (scope, drain_timeout) = (
-            if self.local { Scope::Loopback } else { Scope::Lan },
-            Duration::from_secs(self.drain_timeout_s.into()),
-        );
+        let (scope, drain_timeout) =
+            (self.scope(), Duration::from_secs(self.drain_timeout_s.into()));
         let mut builder = Builder::new(self.services.clone())
             .listen(&self.listen)
             .cluster(&self.cluster)
@@ -205,6 +240,7 @@ mod tests {
             ("--label", &format!("{long}=1"), "labels", "label key \"xxx"),
             ("--slowdown", "0", "slowdown", "slowdown is 0: expected 0.1 to 100"),
             ("--log", "loud", "log", "log filter \"loud\" is not valid"),
+            ("--attach", "there", "attach", "cannot attach to \"there\""),
         ] {
             let error = load(&[flag, value]).unwrap_err().to_string();
             let expected = format!("key `{key}` in the command line: {problem}");
@@ -212,6 +248,17 @@ mod tests {
         }
         let wrong = Arguments::try_parse_from(["lb-worker", "--label", "gpu"]).unwrap_err();
         assert!(wrong.to_string().contains("expected NAME=VALUE"), "{wrong}");
+    }
+
+    #[test]
+    fn an_attached_service_is_named_and_queues_by_itself() {
+        let attach = ["--attach", "127.0.0.1:9000", "--service", "render", "--health", "tcp"];
+        let raw = load(&attach).unwrap();
+        assert_eq!((raw.attach.as_deref(), raw.health), (Some("127.0.0.1:9000"), Health::Tcp));
+        let error = load(&[&attach[..], &["--queue", "3"]].concat()).unwrap_err().to_string();
+        assert!(error.contains("an attached service has its own queue"), "{error}");
+        let error = load(&attach[..2]).unwrap_err().to_string();
+        assert!(error.contains("lb.v1.Compute is built in: name the service"), "{error}");
     }
 
     #[test]

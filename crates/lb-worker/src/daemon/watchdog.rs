@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{interval, timeout};
+use tokio::{
+    sync::watch,
+    time::{interval, timeout},
+};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -32,6 +35,16 @@ pub(super) async fn feed(listening_on: SocketAddr, tls: Tls) {
         } else {
             warn!(event = "unresponsive", "this worker does not answer its own health check");
         }
+    }
+}
+
+/// The same for who serves nothing: each look at the attached service shows that this process works.
+pub(super) async fn feed_on(mut looks: watch::Receiver<()>) {
+    if service::watchdog_interval().is_none() {
+        return;
+    }
+    while looks.changed().await.is_ok() {
+        service::feed_watchdog();
     }
 }
 

@@ -16,7 +16,10 @@ use tonic::{Code, Status, body::Body};
 use lb_tls::Entered;
 
 use super::deadline::Deadline;
-use crate::load::{CallCount, CallEnd};
+use crate::{
+    load::{CallCount, CallEnd},
+    orca::Reports,
+};
 
 const STATUS_KEY: &str = "grpc-status";
 
@@ -50,11 +53,18 @@ pub(super) struct Inside {
     call: CallCount,
     _slot: OwnedSemaphorePermit,
     _ended: DropGuard,
+    /// What goes into its trailers.
+    reports: Option<Reports>,
 }
 
 impl Inside {
-    pub(super) fn new(call: CallCount, slot: OwnedSemaphorePermit, ended: DropGuard) -> Self {
-        Self { call, _slot: slot, _ended: ended }
+    pub(super) fn new(
+        call: CallCount,
+        slot: OwnedSemaphorePermit,
+        ended: DropGuard,
+        reports: Option<Reports>,
+    ) -> Self {
+        Self { call, _slot: slot, _ended: ended, reports }
     }
 }
 
@@ -133,10 +143,14 @@ impl http_body::Body for CountedBody {
                 this.cut_short(&status).map(|trailers| Ok(Frame::trailers(trailers))),
             );
         }
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(context));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(context));
+        match &mut frame {
             Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
+                    let reports = this.inside.as_mut().and_then(|inside| inside.reports.take());
+                    if let Some(reports) = reports {
+                        reports.add_to(trailers);
+                    }
                     this.finish(CallEnd::of(code(trailers).unwrap_or(Code::Unknown)));
                 }
             }

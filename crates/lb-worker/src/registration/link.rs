@@ -252,5 +252,6 @@ fn report(
         busy_seconds: load.busy_time.as_secs_f64(),
         cpu: usage.cpu,
         memory: usage.memory,
+        measured: load.measured,
     }
 }
