@@ -105,8 +105,10 @@ impl Authority {
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = purposes(identity.role);
-        let uris: Result<_, _> = identity.uris().into_iter().map(uri).collect();
-        leaf.subject_alt_names = uris?;
+        let names = identity.uris().into_iter().map(uri);
+        // Nobody of ours asks for them. A gRPC library that balances by xDS looks for the name of the service that it calls.
+        let services = identity.services.iter().map(|service| dns(service.as_str()));
+        leaf.subject_alt_names = names.chain(services).collect::<Result<_, _>>()?;
         let mut authority = CertificateParams::default();
         authority.distinguished_name = named(&title(&self.cluster));
         let issuer = Issuer::from_params(&authority, &self.key);
@@ -146,6 +148,10 @@ fn named(title: &str) -> DistinguishedName {
 
 fn uri(text: String) -> Result<SanType, rcgen::Error> {
     Ok(SanType::URI(Ia5String::try_from(text)?))
+}
+
+fn dns(text: &str) -> Result<SanType, rcgen::Error> {
+    Ok(SanType::DnsName(Ia5String::try_from(text)?))
 }
 
 /// The subject of an authority, and so the issuer of what it signs: the two must be the same.

@@ -8,11 +8,11 @@
 mod bound;
 mod fleet;
 pub(crate) mod hostile;
-mod page;
+pub(crate) mod page;
 mod plan;
 mod process;
 mod proxy;
-mod result;
+pub(crate) mod result;
 
 use std::{fs, path::PathBuf};
 

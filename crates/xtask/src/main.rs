@@ -54,6 +54,8 @@ enum Chore {
     Repo(repo::Arguments),
     /// Let things fail in a cluster of booted hosts under load, and measure what clients notice
     Drills(test::lab::Options),
+    /// The tier xds, to keep what it measures
+    Xds(test::xds::Options),
     /// Hosts with a real systemd on a network of their own, to try things on
     Lab(lab::Arguments),
 }
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Completions { folder } => package::completions(&folder),
         Chore::Repo(arguments) => repo::run(&arguments),
         Chore::Drills(options) => test::lab::drills(&options),
+        Chore::Xds(options) => test::xds::run(&options),
         Chore::Lab(arguments) => lab::run(&arguments),
     };
     match done {

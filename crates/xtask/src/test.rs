@@ -3,7 +3,7 @@
 pub(crate) mod lab;
 mod packages;
 mod repository;
-mod xds;
+pub(crate) mod xds;
 
 use std::{env, path::PathBuf};
 
@@ -50,7 +50,7 @@ pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
             Tier::Lint => lint()?,
             Tier::Tidy => tidy::check()?,
             Tier::Code => code()?,
-            Tier::Xds => xds::run()?,
+            Tier::Xds => xds::run(&xds::Options::default())?,
             Tier::Packages => packages::run()?,
             Tier::Lab => lab::run()?,
         }

@@ -70,6 +70,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     }
     dependencies::check()?;
     bench::check_page()?;
+    test::xds::check_page()?;
     test::lab::check_page()
 }
 

@@ -1,4 +1,5 @@
-//! The result as tables in Markdown: printed after a run, and a section of docs/performance.md.
+//! The result as tables in Markdown: printed after a run, and a section of docs/performance.md. Other results have sections in other
+//! pages.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
@@ -13,18 +14,21 @@ use crate::tools::root;
 
 const PAGE: &str = "docs/performance.md";
 
-/// A section that is made: the lines that it stands between.
+/// A section of a page that is made: the lines that it stands between.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Section {
-    begin: &'static str,
-    end: &'static str,
+pub(crate) struct Section {
+    pub(crate) page: &'static str,
+    pub(crate) begin: &'static str,
+    pub(crate) end: &'static str,
 }
 
 pub(super) const WIRE: Section = Section {
+    page: PAGE,
     begin: "<!-- wire: made by `cargo xtask bench --save`, not by hand -->\n",
     end: "<!-- wire: end -->\n",
 };
 pub(super) const HOSTILE: Section = Section {
+    page: PAGE,
     begin: "<!-- hostile: made by `cargo xtask hostile --save`, not by hand -->\n",
     end: "<!-- hostile: end -->\n",
 };
@@ -33,17 +37,18 @@ pub(super) const HOSTILE: Section = Section {
 ///
 /// # Errors
 /// When the page has no place for them.
-pub(super) fn fill(section: Section, tables: &str) -> anyhow::Result<()> {
+pub(crate) fn fill(section: Section, tables: &str) -> anyhow::Result<()> {
     let (before, _, after) = section.parts()?;
-    fs::write(root().join(PAGE), before + section.begin + tables + section.end + &after)
-        .with_context(|| format!("cannot write {PAGE}"))
+    let page = section.page;
+    fs::write(root().join(page), before + section.begin + tables + section.end + &after)
+        .with_context(|| format!("cannot write {page}"))
 }
 
 /// Whether the page holds the tables of the committed result, once there is one.
 ///
 /// # Errors
 /// When it does not.
-pub(super) fn check<R: DeserializeOwned>(
+pub(crate) fn check<R: DeserializeOwned>(
     section: Section,
     committed: &str,
     chore: &str,
@@ -59,7 +64,8 @@ pub(super) fn check<R: DeserializeOwned>(
     let (_, found, _) = section.parts()?;
     ensure!(
         found == render(&report),
-        "a section of {PAGE} is not what {committed} says: run `{chore}`"
+        "a section of {} is not what {committed} says: run `{chore}`",
+        section.page
     );
     Ok(())
 }
@@ -67,13 +73,13 @@ pub(super) fn check<R: DeserializeOwned>(
 impl Section {
     /// The page before, in and after the section.
     fn parts(self) -> anyhow::Result<(String, String, String)> {
-        let Self { begin, end } = self;
-        let page =
-            fs::read_to_string(root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+        let Self { page, begin, end } = self;
+        let text =
+            fs::read_to_string(root().join(page)).with_context(|| format!("cannot read {page}"))?;
         let (before, rest) =
-            page.split_once(begin).with_context(|| format!("{PAGE} lacks the line {begin}"))?;
+            text.split_once(begin).with_context(|| format!("{page} lacks the line {begin}"))?;
         let (section, after) =
-            rest.split_once(end).with_context(|| format!("{PAGE} lacks the line {end}"))?;
+            rest.split_once(end).with_context(|| format!("{page} lacks the line {end}"))?;
         Ok((before.to_owned(), section.to_owned(), after.to_owned()))
     }
 }

@@ -22,15 +22,15 @@ pub(super) struct Report {
 
 /// Where and when.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Environment {
-    pub(super) machine: String,
-    pub(super) cores: usize,
-    pub(super) commit: String,
-    pub(super) date: String,
+pub(crate) struct Environment {
+    pub(crate) machine: String,
+    pub(crate) cores: usize,
+    pub(crate) commit: String,
+    pub(crate) date: String,
 }
 
 impl Environment {
-    pub(super) fn here() -> anyhow::Result<Self> {
+    pub(crate) fn here() -> anyhow::Result<Self> {
         let field = |path: &str, key: &str| {
             let text = fs::read_to_string(path).ok()?;
             let line = text.lines().find(|line| line.starts_with(key))?;
@@ -107,7 +107,7 @@ pub(super) struct Judgement {
 }
 
 /// The middle one; of an even number, the mean of the two.
-pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let values = sorted(values);
     if values.is_empty() {
         return f64::NAN;

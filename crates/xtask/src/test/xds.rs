@@ -3,10 +3,13 @@
 //! Three clients call without pause while workers come, drain and stop, while weights change as fast as they can, and while there is
 //! no balancer. None of them knows anything of us but a bootstrap file, and no call may fail.
 
+mod beside;
 mod client;
 mod fleet;
+mod report;
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -15,18 +18,21 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
+use clap::Args;
+use serde::Deserialize;
 
 use crate::tools::{self, cargo, command, output, root, say};
 
 use client::{Client, Count};
 use fleet::Fleet;
+use report::Report;
 
 const FOLDER: &str = "crates/xtask/src/test/xds";
 
 /// Slots of the first workers, in the ratio 6:3:1, and enough of them for all callers at once.
 const SLOTS: [(&str, u32); 3] = [("six", 24), ("three", 12), ("one", 4)];
-/// How far the part of a worker may be from what its weight says.
-const POINTS: f64 = 0.03;
+/// How far the part of a worker may be from what its weight says, in percentage points.
+const POINTS: f64 = 3.0;
 /// Calls of each client from which its parts are known well: three standard deviations are two points then.
 const CALLS: u64 = 5_000;
 
@@ -34,8 +40,17 @@ const CALLS: u64 = 5_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// A client that was told after this long was not told at once, however busy the machine is.
-const AT_ONCE: f64 = 0.5;
+/// How soon a list follows, in milliseconds.
+const AT_ONCE_MS: f64 = 50.0;
+/// How often that is measured, and workers that are accused of failing for it, one after the other.
+const TIMES: usize = 20;
+const ACCUSED: [&str; 5] = ["frail-a", "frail-b", "frail-c", "frail-d", "frail-e"];
+
+/// A client that begins a call this long after the order, in milliseconds, was not told, however busy the machine is.
+const LATE_MS: f64 = 500.0;
+
+/// How long a call to a service that nobody offers may take to fail, in milliseconds.
+const UNKNOWN_MS: f64 = 1000.0;
 
 /// How long there is no balancer, in seconds; `LB_XDS_OUTAGE` takes another time.
 const OUTAGE: u64 = 10;
@@ -47,11 +62,27 @@ const COMPLETE: Duration = Duration::from_secs(10);
 const MANY: usize = 40;
 const REWRITES: (u32, u32) = (100, 5);
 
+/// What to do with the figures.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Keep the result: docs/results/xds.json, and the table in docs/any-language.md
+    #[arg(long)]
+    save: bool,
+}
+
+/// The committed table must be that of the committed result.
+///
+/// # Errors
+/// When they differ.
+pub(crate) fn check_page() -> anyhow::Result<()> {
+    report::check_page()
+}
+
 /// Runs the tier.
 ///
 /// # Errors
 /// What did not hold, and with which client.
-pub(super) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     tools::need(&[("node", "nodejs"), ("npm", "npm"), ("setpriv", "util-linux")])?;
     // As for the tier `code`, which then has built them already. With integration tests come the programs that they start.
     tools::run(cargo(&["test", "--workspace", "--locked", "--no-run", "--test", "it"]))?;
@@ -66,19 +97,41 @@ pub(super) fn run() -> anyhow::Result<()> {
     let clients =
         programs.into_iter().map(|(name, program)| Client::start(name, program, &bootstrap));
     let mut clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
-    let mut all = Drill { fleet, clients: &mut clients };
+    let report = Report::new(versions()?)?;
+    let mut all = Drill { fleet, clients: &mut clients, report };
     examples(&bootstrap)?;
+    beside::strict()?;
+    beside::attach(&mut all.fleet, &bootstrap)?;
     sleep(COMPLETE.saturating_sub(started.elapsed()));
     all.unknown()?;
+    all.lists()?;
     all.weights()?;
     all.changes()?;
     all.rewrites()?;
-    all.outage()
+    all.outage()?;
+    if options.save { all.report.save() } else { Ok(()) }
+}
+
+/// Of the libraries that the clients use.
+fn versions() -> anyhow::Result<BTreeMap<String, String>> {
+    let of_python = |python| {
+        output(command(python, &["-c", "import grpc; print(grpc.__version__)"]))
+            .map(|version| version.trim().to_owned())
+    };
+    let mut of_node = node("-p")?;
+    of_node.arg("require('@grpc/grpc-js/package.json').version");
+    Ok(BTreeMap::from([
+        (
+            "grpcio".to_owned(),
+            format!("{} and {}", of_python(new_python()?)?, of_python(old_python()?)?),
+        ),
+        ("grpc-js".to_owned(), output(of_node)?.trim().to_owned()),
+    ]))
 }
 
 /// The clients, by name.
 fn programs() -> anyhow::Result<Vec<(&'static str, Command)>> {
-    let old = tools::python("target/test-grpc-old", &format!("{FOLDER}/python-old.txt"), "grpc")?;
+    let old = old_python()?;
     let python = |python| command(python, &[&format!("{FOLDER}/client.py")]);
     Ok(vec![
         ("grpcio", python(new_python()?)),
@@ -105,6 +158,10 @@ fn new_python() -> anyhow::Result<PathBuf> {
     tools::python("target/test-grpc-new", "examples/python/requirements.txt", "grpc_tools")
 }
 
+fn old_python() -> anyhow::Result<PathBuf> {
+    tools::python("target/test-grpc-old", &format!("{FOLDER}/python-old.txt"), "grpc")
+}
+
 /// A script for node, with the packages of the example.
 fn node(script: &str) -> anyhow::Result<Command> {
     let folder = root().join("target/test-node");
@@ -127,6 +184,15 @@ fn node(script: &str) -> anyhow::Result<Command> {
 struct Drill<'a> {
     fleet: Fleet,
     clients: &'a mut [Client],
+    report: Report,
+}
+
+/// What `lists.py` says, in seconds.
+#[derive(Deserialize)]
+struct Lists {
+    drained: Vec<f64>,
+    back: Vec<f64>,
+    accused: Vec<f64>,
 }
 
 impl Drill<'_> {
@@ -149,11 +215,13 @@ impl Drill<'_> {
         for (client, sum) in self.clients.iter().zip(&sums) {
             let parts = SLOTS.map(|(id, _)| format!("{id} {:.1} %", sum.part(id) * 100.0));
             say(&format!("{}: {} of {} calls", client.name, parts.join(", "), sum.calls()));
+            let mut farthest = 0.0_f64;
             for (id, own) in SLOTS {
                 let (part, wanted) = (sum.part(id), f64::from(own) / f64::from(slots));
-                let name = client.name;
-                ensure!((part - wanted).abs() <= POINTS, "{name}: {id} gets {part}, not {wanted}");
+                farthest = farthest.max((part - wanted).abs() * 100.0);
             }
+            let what = format!("{}: farthest of three workers from its weight", client.name);
+            self.report.take(what, "points", Some(POINTS), vec![farthest])?;
         }
         Ok(())
     }
@@ -173,16 +241,8 @@ impl Drill<'_> {
         sleep(Duration::from_secs(1));
         for client in self.clients.iter_mut() {
             let late = client.sound()?.begun.get("three").map_or(0.0, |begun| begun - asked);
-            say(&format!(
-                "{}: last call to a drained worker began {:.0} ms after that was asked for",
-                client.name,
-                late.max(0.0) * 1e3
-            ));
-            ensure!(
-                late < AT_ONCE,
-                "{} goes on calling a drained worker for {late} s",
-                client.name
-            );
+            let what = format!("{}: last call begun after the order to drain", client.name);
+            self.report.take(what, "ms", Some(LATE_MS), vec![late.max(0.0) * 1e3])?;
         }
         self.fleet.undrain("three")?;
         self.until("the drained worker", |count| count.answered.contains_key("three"))?;
@@ -195,18 +255,29 @@ impl Drill<'_> {
     fn unknown(&mut self) -> anyhow::Result<()> {
         for client in self.clients.iter_mut() {
             let (seconds, how) = client.unknown("no.Such")?;
-            say(&format!(
-                "{}: an unknown service fails after {:.0} ms with {how}",
-                client.name,
-                seconds * 1e3
-            ));
-            ensure!(
-                seconds < 1.0 && how == "UNAVAILABLE",
-                "{}: {how} after {seconds} s",
-                client.name
-            );
+            ensure!(how == "UNAVAILABLE", "{}: {how}", client.name);
+            let what = format!("{}: an unknown service fails", client.name);
+            self.report.take(what, "ms", Some(UNKNOWN_MS), vec![seconds * 1e3])?;
         }
         Ok(())
+    }
+
+    /// How soon lists follow an order, and a count of failures. Also before the load: nobody may speak for the accused.
+    fn lists(&mut self) -> anyhow::Result<()> {
+        for worker in ACCUSED {
+            self.fleet.add(worker, 4)?;
+        }
+        self.fleet.until_serving(SLOTS.len() + ACCUSED.len())?;
+        let times = TIMES.to_string();
+        let mut lists = command(new_python()?, &[&format!("{FOLDER}/lists.py")]);
+        lists.args([self.fleet.address(), "lb.v1.Compute", times.as_str(), "three"]).args(ACCUSED);
+        let Lists { drained, back, accused } = serde_json::from_str(&output(lists)?)?;
+        let ms = |seconds: Vec<f64>| seconds.into_iter().map(|one| one * 1e3).collect();
+        let limit = Some(AT_ONCE_MS);
+        self.report.take("from the order to drain to the list", "ms", limit, ms(drained))?;
+        self.report.take("from the order to take back to the list", "ms", limit, ms(back))?;
+        self.report.take("from the failures to the list (ejection)", "ms", limit, ms(accused))?;
+        ACCUSED.iter().try_for_each(|worker| self.fleet.stop(worker))
     }
 
     /// All weights of many workers, again and again.
@@ -225,10 +296,12 @@ impl Drill<'_> {
         for client in self.clients.iter_mut() {
             calls += client.sound()?.calls();
         }
-        say(&format!(
-            "{MANY} weights rewritten {times} times in {taken:.1} s: {calls} calls, none failed"
-        ));
-        Ok(())
+        say(&format!("{times} times in {taken:.1} s: {calls} calls"));
+        // A failed one would have ended the drill.
+        let what = format!(
+            "failed calls while {MANY} weights are rewritten {times} times in {seconds} s, of {calls}"
+        );
+        self.report.take(what, "", Some(0.0), vec![0.0])
     }
 
     /// No balancer for a while, then another one at the same place.
@@ -246,11 +319,10 @@ impl Drill<'_> {
         self.fleet.until_serving(MANY)?;
         self.fleet.add("late", 24)?;
         self.until("the balancer", |count| count.answered.contains_key("late"))?;
-        say(&format!(
-            "no balancer for {seconds} s: {calls} calls, none failed; all clients follow the next one {:.1} s after its start",
-            begun.elapsed().as_secs_f64()
-        ));
-        Ok(())
+        let what = format!("failed calls while there is no balancer for {seconds} s, of {calls}");
+        self.report.take(what, "", Some(0.0), vec![0.0])?;
+        let after = begun.elapsed().as_secs_f64();
+        self.report.take("from its start until all clients follow it again", "s", None, vec![after])
     }
 
     /// Waits until all clients have noticed something. No call fails meanwhile.

@@ -94,6 +94,16 @@ impl Fleet {
         Ok(())
     }
 
+    /// Starts a worker that stands beside a service called as itself, and does not wait for it.
+    pub(super) fn attach(&mut self, id: &str, service: &str) -> anyhow::Result<()> {
+        let address = self.address.clone();
+        let flags =
+            ["--attach", service, "--service", id, "--lb", &address, "--id", id, "--slots", "8"];
+        let worker = self.spawn("lb-worker", id, &flags)?;
+        self.workers.insert(id.to_owned(), worker);
+        Ok(())
+    }
+
     /// Tells a worker to stop, as systemd would, and waits until it has.
     pub(super) fn stop(&mut self, id: &str) -> anyhow::Result<()> {
         let mut worker = self.workers.remove(id).with_context(|| format!("{id} does not run"))?;
@@ -107,15 +117,20 @@ impl Fleet {
     pub(super) fn until_serving(&self, wanted: usize) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            let listed: Listed =
-                serde_json::from_str(&output(self.lbctl(&["workers", "--output", "json"]))?)?;
-            let serving = listed.workers.iter().filter(|worker| worker.state == "serving").count();
+            let serving = self.serving()?;
             if serving >= wanted {
                 return Ok(());
             }
             ensure!(begun.elapsed() < PATIENCE, "{serving} of {wanted} workers serve");
             sleep(GLANCE);
         }
+    }
+
+    /// How many workers take calls.
+    pub(super) fn serving(&self) -> anyhow::Result<usize> {
+        let listed: Listed =
+            serde_json::from_str(&output(self.lbctl(&["workers", "--output", "json"]))?)?;
+        Ok(listed.workers.iter().filter(|worker| worker.state == "serving").count())
     }
 
     /// Takes a drained worker back.
@@ -140,17 +155,23 @@ impl Fleet {
         lbctl
     }
 
-    /// If this process ends first, the kernel ends that one.
     fn spawn(&self, daemon: &str, name: &str, flags: &[&str]) -> anyhow::Result<Child> {
         let log = File::create(self.folder.join(format!("{name}.log")))?;
-        let mut tied = command("setpriv", &["--pdeathsig", "TERM", "--"]);
-        tied.arg(program(daemon)).args(["--local", "--tls", "open", "--cluster", &self.cluster]);
-        tied.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut tied = tied(daemon, &self.cluster, "open");
+        tied.args(flags).stderr(log);
         tied.spawn().with_context(|| format!("cannot start {daemon}"))
     }
 }
 
-fn program(name: &str) -> PathBuf {
+/// A daemon on the loopback. If this process ends first, the kernel ends that one.
+pub(super) fn tied(daemon: &str, cluster: &str, mode: &str) -> Command {
+    let mut tied = command("setpriv", &["--pdeathsig", "TERM", "--"]);
+    tied.arg(program(daemon)).args(["--local", "--tls", mode, "--cluster", cluster]);
+    tied.stdin(Stdio::null()).stdout(Stdio::null());
+    tied
+}
+
+pub(super) fn program(name: &str) -> PathBuf {
     Path::new(&root()).join("target/debug").join(name)
 }
 
