@@ -6,7 +6,8 @@ const grpc = require("@grpc/grpc-js");
 require("@grpc/grpc-js-xds").register();
 
 const CALLERS = 8;
-const SLEEP_5_MS = Buffer.from([0x0a, 0x03, 0x08, 0x88, 0x27]); // Task { sleep { duration_us: 5000 } }
+// Task { sleep { duration_us: 25000 } }, as in client.py.
+const SLEEP_25_MS = Buffer.from([0x0a, 0x04, 0x08, 0xa8, 0xc3, 0x01]);
 const RUN = "/lb.v1.Compute/Run";
 
 function varint(data, place) {
@@ -41,7 +42,7 @@ const deadline = (seconds) => ({ deadline: Date.now() + seconds * 1000 });
 
 function call(client) {
   const begun = now();
-  client.makeUnaryRequest(RUN, raw, raw, SLEEP_5_MS, new grpc.Metadata(), deadline(10), (error, answer) => {
+  client.makeUnaryRequest(RUN, raw, raw, SLEEP_25_MS, new grpc.Metadata(), deadline(10), (error, answer) => {
     counts.longest = Math.max(counts.longest, now() - begun);
     if (error) {
       const what = `${grpc.status[error.code]}: ${String(error.details).slice(0, 150)}`;

@@ -18,7 +18,8 @@ import time
 import grpc
 
 CALLERS = 8
-SLEEP_5_MS = b"\x0a\x03\x08\x88\x27"  # Task { sleep { duration_us: 5000 } }
+# Task { sleep { duration_us: 25000 } }: long beside what a busy machine is late, or a worker that has less to do looks slow.
+SLEEP_25_MS = b"\x0a\x04\x08\xa8\xc3\x01"
 RUN = "/lb.v1.Compute/Run"
 
 
@@ -80,7 +81,7 @@ def call(stub, counts):
     while True:
         begun = time.monotonic()
         try:
-            counts.note(begun, worker(stub(SLEEP_5_MS, timeout=10)))
+            counts.note(begun, worker(stub(SLEEP_25_MS, timeout=10)))
         except grpc.RpcError as error:
             counts.note(begun, error=f"{error.code().name}: {error.details()[:150]}")
             time.sleep(0.01)
