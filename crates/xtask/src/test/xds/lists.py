@@ -19,6 +19,8 @@ ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 LRS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
 PATIENCE = 30
+# For all of it; a list that never comes ends the stream then.
+LIMIT = 120
 
 
 def varint(number):
@@ -44,7 +46,7 @@ class Stream:
 
     def __init__(self, channel, method):
         self.said = queue.Queue()
-        self.answers = channel.stream_stream(method)(iter(self.said.get, None))
+        self.answers = channel.stream_stream(method)(iter(self.said.get, None), timeout=LIMIT)
 
     def say(self, message):
         self.said.put(message)
@@ -106,11 +108,14 @@ def main():
     took = {"drained": [], "back": [], "accused": []}
     for _ in range(int(times)):
         begun = time.monotonic()
-        order["Drain"].future(field(1, drained))
+        # Kept until its answer is here: a call that nobody holds is cancelled.
+        call = order["Drain"].future(field(1, drained), timeout=PATIENCE)
         took["drained"].append(until(lists, lambda answer: sub_zone(drained) not in answer) - begun)
+        call.result()
         begun = time.monotonic()
-        order["Undrain"].future(field(1, drained))
+        call = order["Undrain"].future(field(1, drained), timeout=PATIENCE)
         took["back"].append(until(lists, lambda answer: sub_zone(drained) in answer) - begun)
+        call.result()
     counts = Stream(other, LRS)
     counts.say(field(1, field(1, "lists")))
     next(counts.answers)
