@@ -43,8 +43,9 @@ impl Held {
     /// Clients tell of so many more failures; the worker reports so many more.
     pub(super) fn failed(&mut self, told: u64, reported: u64, service: f64, now: Timestamp) {
         let before = self.told.max(self.reported);
-        self.told += told;
-        self.reported += reported;
+        // A client can tell anything.
+        self.told = self.told.saturating_add(told);
+        self.reported = self.reported.saturating_add(reported);
         let time = if service > 0.0 {
             Duration::try_from_secs_f64(service * TIMES).unwrap_or(LONGEST).min(LONGEST)
         } else {
@@ -103,6 +104,14 @@ mod tests {
         assert_eq!(held.count(), 1);
         held.release(at(600));
         assert_eq!(held.count(), 0);
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        let mut held = Held::default();
+        held.failed(u64::MAX, 0, 0.05, at(0));
+        held.failed(u64::MAX, u64::MAX, 0.05, at(1));
+        assert_eq!(held.count(), MOST);
     }
 
     #[test]

@@ -186,10 +186,13 @@ fn taken_plan(message: &v1::ObeyedPlan) -> Result<TakenPlan, ParseError> {
 /// # Errors
 /// Names what is not sound.
 pub fn manual(field: &'static str, message: v1::ManualSetting) -> Result<Manual, ParseError> {
-    Ok(Manual {
-        mode: mode(field, message.mode(), message.count)?,
-        generation: generation(field, message.generation)?,
-    })
+    let generation = generation(field, message.generation)?;
+    if generation == Generation::FIRST {
+        // By that one is told from none.
+        let (found, expected) = ("generation 0".to_owned(), "1 or more".to_owned());
+        return Err(ParseError::Range { field, found, expected });
+    }
+    Ok(Manual { mode: mode(field, message.mode(), message.count)?, generation })
 }
 
 /// Reads what an operator wants.
@@ -449,6 +452,10 @@ mod tests {
             (
                 with(|message| message.manual.as_mut().unwrap().generation = u64::MAX),
                 "report.manual is 18446744073709551615: expected at most",
+            ),
+            (
+                with(|message| message.manual.as_mut().unwrap().generation = 0),
+                "report.manual is generation 0: expected 1 or more",
             ),
             (
                 with(|message| message.manual.as_mut().unwrap().count = 10_001),
