@@ -22,7 +22,7 @@ use lb_core::{
 use crate::{
     resources::{self, Target},
     subscriptions::Kind,
-    weights::{Loads, Member, moved, spacing, whole},
+    weights::{Loads, Member, wait, whole},
 };
 
 /// For so long after its start a balancer tells nothing to a client that has a list already: workers that have lost a balancer
@@ -170,10 +170,10 @@ impl Service {
         let workers: Vec<_> = self.kept.iter().map(|place| &view.workers()[*place]).collect();
         let weights = self.weights(&workers, policy, now);
         // An operator who puts another policy in force wants to see it.
-        let is_due = policy != self.policy || now.since(self.told_at) >= spacing(workers.len());
+        let (at_once, since) = (policy != self.policy, now.since(self.told_at));
         self.policy = policy;
-        let is_news = others || (is_due && moved(&self.weights, &weights));
-        if !is_news {
+        let is_due = |least: Duration| at_once || since >= least;
+        if !others && !wait(&self.weights, &weights).is_some_and(is_due) {
             return false;
         }
         *version += 1;
