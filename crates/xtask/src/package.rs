@@ -25,13 +25,22 @@ const FILES: &str = "target/package-files";
 /// The version that the sections `[package.metadata.deb]` are tested with.
 const CARGO_DEB: &str = "3.8.0";
 
+/// How fast the programs shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// For who installs them
+    Full,
+    /// For tests that look at what packages do, not at how fast: compiling is the longest part of those
+    Enough,
+}
+
 /// Builds all packages into a folder, their debug symbols as packages of their own.
 ///
 /// # Errors
 /// When a program that is needed is missing, or fails.
-pub(crate) fn build(revision: &str, folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn build(revision: &str, folder: &Path, speed: Speed) -> anyhow::Result<()> {
     let epoch = epoch()?;
-    compile()?;
+    compile(speed)?;
     man(&root().join(FILES).join("man"))?;
     completions(&root().join(FILES).join("completions"))?;
     let changes = fs::read_to_string(root().join("CHANGELOG.md")).context("CHANGELOG.md")?;
@@ -106,7 +115,7 @@ pub(crate) fn epoch() -> anyhow::Result<String> {
 }
 
 /// Builds the programs. No path of this machine gets into them.
-fn compile() -> anyhow::Result<()> {
+fn compile(speed: Speed) -> anyhow::Result<()> {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo_home = env::var_os("CARGO_HOME").map_or(home.join(".cargo"), PathBuf::from);
     let flags = [
@@ -118,6 +127,10 @@ fn compile() -> anyhow::Result<()> {
         build.args(["--package", package]);
     }
     build.env("CARGO_TARGET_DIR", root().join(TARGET));
+    if speed == Speed::Enough {
+        build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+        build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    }
     // Paths may hold spaces; this separator cannot occur in them.
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     tools::run(build)

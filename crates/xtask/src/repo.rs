@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::{
-    package,
+    package::{self, Speed},
     tools::{self, command, output, root, say},
 };
 pub(crate) use key::Key;
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let repository = Repository::new(root().join("target/repo"), key.as_deref())?;
     match &arguments.action {
         None => {
-            package::build(revision, &repository.pool())?;
+            package::build(revision, &repository.pool(), Speed::Full)?;
             let url = url.clone().or_else(|| repository.url());
             let here = || format!("file://{}", repository.folder.display());
             repository.publish(&url.unwrap_or_else(here))?;

@@ -5,7 +5,14 @@ mod packages;
 mod repository;
 pub(crate) mod xds;
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::PathBuf,
+    process,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use anyhow::ensure;
 use clap::ValueEnum;
@@ -38,13 +45,18 @@ pub(crate) enum Tier {
 const USUAL: [Tier; 7] =
     [Tier::Format, Tier::Lint, Tier::Tidy, Tier::Code, Tier::Xds, Tier::Packages, Tier::Lab];
 
+/// What is built for the tier `code`: everything but benchmarks.
+const KINDS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
+
 /// Runs these tiers, the usual ones if none is named.
 ///
 /// # Errors
 /// At the first tier that fails.
 pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
+    tools::time_what_is_said();
     for tier in if tiers.is_empty() { &USUAL } else { tiers } {
         say(&format!("== {tier:?}"));
+        let _in_time = in_time(*tier);
         match tier {
             Tier::Format => tools::run(cargo(&["fmt", "--all", "--check"]))?,
             Tier::Lint => lint()?,
@@ -56,6 +68,31 @@ pub(crate) fn run(tiers: &[Tier]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Tier {
+    /// No tier takes so long, on any machine that is worth its electricity: it waits for something that will not come.
+    fn limit(self) -> Duration {
+        let minutes = match self {
+            Self::Format | Self::Tidy => 5,
+            Self::Xds => 15,
+            Self::Lint | Self::Code | Self::Packages => 40,
+            Self::Lab => 45,
+        };
+        Duration::from_secs(60 * minutes)
+    }
+}
+
+/// Until what this returns is dropped, the tier has its time; then this process ends, and with it what it has started.
+fn in_time(tier: Tier) -> mpsc::Sender<()> {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        if is_done.recv_timeout(tier.limit()) == Err(RecvTimeoutError::Timeout) {
+            say(&format!("xtask: error: {tier:?} hangs: it runs for {:?}", tier.limit()));
+            process::exit(1);
+        }
+    });
+    done
 }
 
 /// Says that a tier cannot run here, and why.
@@ -80,9 +117,8 @@ fn code() -> anyhow::Result<()> {
     // Certificates that are not ours are tried beside those that are.
     tools::need(&[("openssl", "openssl")])?;
     let python = python_with_zeroconf()?;
-    let kinds = ["--lib", "--bins", "--tests", "--examples"];
     let mut tests = cargo(&["test", "--workspace", "--locked"]);
-    tests.args(kinds);
+    tests.args(KINDS);
     tests.env("LB_TEST_PYTHON", &python);
     tools::run(tests)?;
     tools::run(cargo(&["test", "--workspace", "--doc", "--locked"]))

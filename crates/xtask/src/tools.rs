@@ -5,6 +5,8 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
+    time::Instant,
 };
 
 use anyhow::{Context as _, ensure};
@@ -132,8 +134,20 @@ fn is_installed(program: &str) -> bool {
     folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
+/// When the clock began that [`say`] shows, if it shows one.
+static BEGUN: OnceLock<Instant> = OnceLock::new();
+
+/// From now on whatever is said bears the time since the first call of this: in a long log it tells what takes long.
+pub(crate) fn time_what_is_said() {
+    BEGUN.get_or_init(Instant::now);
+}
+
 /// Tells the developer something.
 pub(crate) fn say(text: &str) {
+    let time = BEGUN.get().map(|begun| {
+        let seconds = begun.elapsed().as_secs();
+        format!("[{}:{:02}] ", seconds / 60, seconds % 60)
+    });
     // Nobody reads it: then nobody needs it.
-    drop(writeln!(io::stderr(), "{text}"));
+    drop(writeln!(io::stderr(), "{}{text}", time.unwrap_or_default()));
 }

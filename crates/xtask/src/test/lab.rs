@@ -22,8 +22,9 @@ use self::{cluster::Cluster, load::Load, report::Report};
 use super::repository;
 use crate::{
     lab,
+    package::Speed,
     repo::Repository,
-    tools::{print, root, say},
+    tools::{self, print, root, say},
 };
 
 /// Which drills, and what to do with their results.
@@ -51,7 +52,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         return super::skip("lab", &obstacle);
     }
     rollout::lint()?;
-    on_cluster(&Options::default(), rollout::all)
+    on_cluster(&Options::default(), rollout::all, rollout::away)
 }
 
 /// Makes a cluster and runs fault drills on it.
@@ -59,21 +60,23 @@ pub(super) fn run() -> anyhow::Result<()> {
 /// # Errors
 /// When the cluster does not work, or a limit is not kept in two attempts.
 pub(crate) fn drills(options: &Options) -> anyhow::Result<()> {
-    on_cluster(options, |cluster, _| cluster.roll_out())
+    on_cluster(options, |cluster, _| cluster.roll_out(), |_, _| Ok(()))
 }
 
-/// Makes a cluster in one way or another, and runs fault drills on it.
+/// Makes a cluster in one way or another, runs fault drills on it, and takes it away.
 fn on_cluster(
     options: &Options,
     roll_out: impl FnOnce(&Cluster, &Repository) -> anyhow::Result<()>,
+    away: impl FnOnce(&Cluster, &Repository) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    tools::time_what_is_said();
     let started = Instant::now();
-    let repository = repository::make()?;
+    // What is kept is of what people install.
+    let repository = repository::make(if options.save { Speed::Full } else { Speed::Enough })?;
     let mut cluster = Cluster::boot(repository.folder())?;
-    let done = roll_out(&cluster, &repository).and_then(|()| cluster.discover()).and_then(|()| {
-        say(&format!("the cluster stands after {:.0?}", started.elapsed()));
-        report(&mut cluster, options)
-    });
+    let done = roll_out(&cluster, &repository)
+        .and_then(|()| cluster.discover())
+        .and_then(|()| report(&mut cluster, options));
     let report = done.inspect_err(|_| cluster.show_journals())?;
     let folder = root().join(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -84,10 +87,12 @@ fn on_cluster(
         page::save(&report)?;
     }
     print(&page::table(&report.drills))?;
-    say(&format!("{:.0?} in all; the report is in {FOLDER}", started.elapsed()));
+    say(&format!("the report is in {FOLDER}"));
     let missed: Vec<_> = report.drills.iter().filter(|drill| !drill.missed.is_empty()).collect();
     let names: Vec<_> = missed.iter().map(|drill| drill.name.as_str()).collect();
     ensure!(missed.is_empty(), "limits that were not kept, of: {}", names.join(", "));
+    away(&cluster, &repository).inspect_err(|_| cluster.show_journals())?;
+    say(&format!("{:.0?} in all", started.elapsed()));
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use anyhow::{Context as _, ensure};
 use super::repository::{self, NEW, OLD, PACKAGES, file, install, take_packages_from};
 use crate::{
     lab::{self, Host, Image, Lab, SHARED},
-    package,
+    package::{self, Speed},
     repo::Repository,
     tools::{self, command, output, root, say},
 };
@@ -39,7 +39,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         return super::skip("packages", &obstacle);
     }
     tools::need(&[("lintian", "lintian"), ("mandoc", "mandoc")])?;
-    let repository = repository::make()?;
+    let repository = repository::make(Speed::Enough)?;
     check_files(&repository.pool())?;
     for release in releases {
         let image = Image::of(release)?;

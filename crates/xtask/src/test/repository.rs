@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     lab::{Host, Lab, SHARED},
-    package,
+    package::{self, Speed},
     repo::Repository,
     tools::{self, command, output, root},
 };
@@ -20,14 +20,14 @@ pub(super) const OLD: &str = "0lb1";
 pub(super) const NEW: &str = "0lb2";
 
 /// Two versions in one repository, the newer one with another default configuration.
-pub(super) fn make() -> anyhow::Result<Repository> {
+pub(super) fn make(speed: Speed) -> anyhow::Result<Repository> {
     tools::need(&[("dpkg-shlibdeps", "dpkg-dev")])?;
     let folder = root().join("target/test-repo");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     let repository = Repository::new(folder, None)?;
-    package::build(OLD, &repository.pool())?;
+    package::build(OLD, &repository.pool(), speed)?;
     for package in PACKAGES {
         newer(&repository.pool(), package)?;
     }
