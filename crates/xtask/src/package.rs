@@ -30,7 +30,8 @@ const CARGO_DEB: &str = "3.8.0";
 pub(crate) enum Speed {
     /// For who installs them
     Full,
-    /// For tests that look at what packages do, not at how fast: compiling is the longest part of those
+    /// For tests that look at what packages do, not at how fast or how small they are: compiling, and packing of symbols, would take
+    /// longer than all they look at
     Enough,
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn build(revision: &str, folder: &Path, speed: Speed) -> anyhow::Resu
     let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
     let changes = changelog::debian(&changes, &version, date.trim());
     fs::write(root().join(FILES).join("changelog"), changes)?;
-    put_together(&CRATES, revision, folder, &epoch)
+    put_together(&CRATES, revision, folder, &epoch, speed)
 }
 
 /// Makes the packages of what is built already.
@@ -60,6 +61,7 @@ pub(crate) fn put_together(
     revision: &str,
     folder: &Path,
     epoch: &str,
+    speed: Speed,
 ) -> anyhow::Result<()> {
     let program = tools::cargo_tool("cargo-deb", CARGO_DEB)?;
     fs::create_dir_all(folder)?;
@@ -69,6 +71,9 @@ pub(crate) fn put_together(
         let arguments = ["--quiet", "--no-build", "--locked", "--dbgsym", "--package", package];
         let mut deb = command(&program, &arguments);
         deb.args(["--deb-revision", revision, "--output", &*into]);
+        if speed == Speed::Enough {
+            deb.arg("--fast");
+        }
         deb.env("SOURCE_DATE_EPOCH", epoch).env("CARGO_TARGET_DIR", root().join(TARGET));
         tools::run(deb)?;
     }

@@ -74,7 +74,7 @@ fn check_files(pool: &Path) -> anyhow::Result<()> {
     output(lint).context("mandoc has something to say of the manual pages")?;
     check_completions(&root().join("target/package-files/completions"))?;
     let again = root().join("target/test-repo-again");
-    package::put_together(&["lb-server"], OLD, &again, &package::epoch()?)?;
+    package::put_together(&["lb-server"], OLD, &again, &package::epoch()?, Speed::Enough)?;
     let (first, second) = (file(pool, "lb-server", OLD)?, file(&again, "lb-server", OLD)?);
     ensure!(fs::read(first)? == fs::read(second)?, "lb-server differs when it is packaged again");
     Ok(fs::remove_dir_all(again)?)
