@@ -28,8 +28,6 @@ use crate::echo::{Echo, EchoServer, SERVICE};
 pub(crate) const CLUSTER: &str = "wire";
 /// Calls that a worker runs at once: twice its share of the largest load here.
 const SLOTS: u32 = 32;
-/// Calls that may wait in it: more than any load here has under way, so that none is refused.
-const QUEUE: u32 = 4096;
 
 /// A balancer's flags.
 #[derive(Debug, Args)]
@@ -48,6 +46,9 @@ pub(crate) struct WorkerArguments {
     /// The balancer to register with
     #[arg(long, value_name = "ADDRESS")]
     balancer: SocketAddr,
+    /// Calls that may wait in it; by default more than any load here has under way, so that none is refused
+    #[arg(long, value_name = "COUNT", default_value_t = 4096)]
+    queue: u32,
 }
 
 /// A bare server's flags.
@@ -88,7 +89,7 @@ pub(crate) fn worker(arguments: &WorkerArguments) -> anyhow::Result<()> {
             .cluster(CLUSTER)
             .scope(Scope::Loopback)
             .slots(SLOTS)
-            .queue(QUEUE)
+            .queue(arguments.queue)
             .balancers([arguments.balancer.to_string()])
             .build()?;
         announce(worker.address());

@@ -1,4 +1,4 @@
-//! Every kind of attack once, in small: honest picks do not fail, and nothing is left.
+//! Every kind of attack once, in small, on a balancer and on a worker: honest picks and calls do not fail, and nothing is left.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
@@ -79,39 +79,62 @@ impl Drop for Process {
     }
 }
 
-fn picks(way: &str, balancer: &str) {
-    let arguments = ["load", way, "--count", "200", "--depth", "8", "--workers", "1", "--balancer"];
-    let output = Command::new(PROGRAM).args(arguments).arg(balancer).output().unwrap();
+/// Makes picks or calls, none of which may fail.
+fn load(way: &str, server: [&str; 2]) {
+    let arguments = ["load", way, "--count", "200", "--depth", "8"];
+    let output = Command::new(PROGRAM).args(arguments).args(server).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&found["count"], &found["failed"]), (&200.into(), &0.into()), "{found}");
 }
 
-#[test]
-fn honest_picks_go_on_and_nothing_is_left() {
-    let balancer = Process::start(&["balancer"]);
-    // Besides them, the worker's connection.
-    let files = balancer.files() + 1;
-    let address = balancer.first.clone();
-    let _worker = Process::start(&["worker", "--id", "w", "--balancer", &address]);
-    picks("pick", &address);
-    let settled = |files: usize| {
+/// Attacks a server that has so many files open without them, one kind after another.
+fn attack(server: &Process, files: usize, honest: impl Fn()) {
+    let settled = || {
         let begun = Instant::now();
-        while balancer.files() > files {
-            assert!(begun.elapsed() < PATIENCE, "{} files instead of {files}", balancer.files());
+        while server.files() > files {
+            assert!(begun.elapsed() < PATIENCE, "{} files instead of {files}", server.files());
             thread::yield_now();
         }
     };
     for kind in KINDS {
         let count = CONNECTIONS.to_string();
-        let flags = ["--target", &address, "--count", &count, "--addresses", "4"];
+        let flags = ["--target", &server.first, "--count", &count, "--addresses", "4"];
         let mut attackers = Process::start(&[&["hostile", kind], &flags[..]].concat());
         assert_eq!(attackers.first, "ready");
-        picks("pick", &address);
-        picks("pick-session", &address);
+        honest();
         let found: serde_json::Value = serde_json::from_str(&attackers.end().unwrap()).unwrap();
         assert!(found["opened"].as_u64().unwrap() >= CONNECTIONS, "{kind}: {found}");
-        settled(files);
-        assert!(balancer.memory_kib() < MEMORY_KIB, "{kind}: {} KiB", balancer.memory_kib());
+        settled();
+        assert!(server.memory_kib() < MEMORY_KIB, "{kind}: {} KiB", server.memory_kib());
     }
+}
+
+/// A balancer and a worker that has registered with it, and how many files the balancer had before.
+fn pair() -> (Process, usize, Process) {
+    let balancer = Process::start(&["balancer"]);
+    let files = balancer.files();
+    let flags = ["--id", "w", "--queue", "64", "--balancer", &balancer.first];
+    let worker = Process::start(&[&["worker"], &flags[..]].concat());
+    load("pick", ["--workers=1", &format!("--balancer={}", balancer.first)]);
+    (balancer, files, worker)
+}
+
+#[test]
+fn honest_picks_go_on_and_nothing_is_left() {
+    let (balancer, files, _worker) = pair();
+    let address = format!("--balancer={}", balancer.first);
+    // Besides them, the worker's connection.
+    attack(&balancer, files + 1, || {
+        load("pick", ["--workers=1", &address]);
+        load("pick-session", ["--workers=1", &address]);
+    });
+}
+
+#[test]
+fn honest_calls_go_on_and_nothing_is_left() {
+    let (_balancer, _, worker) = pair();
+    let files = worker.files();
+    let address = format!("--targets={}", worker.first);
+    attack(&worker, files, || load("call", ["--workers=0", &address]));
 }

@@ -20,9 +20,10 @@ use crate::{drain::idle, layer::LoadLayer, load::Load, orca::Reports};
 
 /// A client that vanished without a word is noticed within twice this time, and its calls are cancelled.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// Calls at once on one connection. Above the most that slots and queue can be, so that a client is told that the worker
-/// is full instead of waiting unseen in its own HTTP/2 layer. What is inside is bounded by slots and queue, not by this.
-const STREAMS: u32 = 200_000;
+/// Calls at once on one connection, besides those that slots and queue have room for: a client is told that the worker is full
+/// instead of waiting unseen in its own HTTP/2 layer, and who sends calls for the sake of sending them does not fill the memory.
+/// Those that are beyond it wait there until others have been told, which takes a moment.
+const STREAMS: u32 = 128;
 /// Connections from one address, besides one for each call that slots and queue have room for: proxies and simple clients have
 /// one for each call, and many may be behind one address.
 const PER_PEER: usize = 1024;
@@ -70,7 +71,8 @@ impl GrpcServer {
         tls: Tls,
     ) -> Self {
         let guard = Guard::new(tls.mode(), rights::AT_WORKER);
-        let per_peer = PER_PEER + usize::from(load.slots()) + load.queue() as usize;
+        let room = u32::from(load.slots()).saturating_add(load.queue());
+        let per_peer = PER_PEER + room as usize;
         let bounds = Bounds { per_peer, ..Bounds::default() }.within_descriptors();
         let incoming = Incoming::new(listener, tls).bounded(Connections::new(bounds));
         let layer = LoadLayer::new(load.clone()).telling(reports.clone());
@@ -79,7 +81,7 @@ impl GrpcServer {
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(STREAMS.saturating_add(room))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .http2_max_header_list_size(HEADER_LIST)
