@@ -4,8 +4,8 @@
 //! that came to nothing is simply given again.
 //!
 //! An instance that dies is started again after a pause that doubles; one that dies [`DEATHS`] times within [`DEATHS_WITHIN`], or that
-//! cannot be started, is given up: it is told as failed, which the balancer plans around, until it is wanted no more or
-//! [`GIVEN_UP_FOR`] is over.
+//! cannot be started, is given up: it is told as failed, which the balancer plans around. That is still told when it is not wanted
+//! any more, so that an operator who comes later sees it too.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,6 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use lb_core::scale::FAILED_PAUSE;
 use lb_proto::parse::scaler::{Doing, Reported};
 
 use crate::executor::{ExecutorError, Found, FoundState};
@@ -28,6 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// An instance that was given up is tried again after this, if it is still wanted: somebody may have mended it.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(600);
+/// How long an instance that was given up, and then taken out of the plan, is told as failed. Ends before balancers try it again: what
+/// is failed is not wanted.
+const TOLD_FOR: Duration = FAILED_PAUSE.saturating_sub(Duration::from_secs(60));
 /// Restarts that are counted at once: more say nothing more.
 const MOST_AT_ONCE: u32 = 5;
 /// An order that seems to have come to nothing is given again after this.
@@ -82,6 +86,8 @@ struct Record {
 #[derive(Debug, Default)]
 pub(crate) struct Instances {
     records: BTreeMap<u32, Record>,
+    /// Those that were given up and are wanted no more: since when, and why.
+    past: BTreeMap<u32, (Instant, String)>,
     notices: VecDeque<Notice>,
 }
 
@@ -93,6 +99,7 @@ impl Instances {
         found: &BTreeMap<u32, Found>,
         now: Instant,
     ) -> Vec<Action> {
+        self.remember(wanted, now);
         self.records.retain(|number, _| wanted.contains(number) || found.contains_key(number));
         let mut actions = Vec::new();
         for (&number, found) in found.iter().filter(|(number, _)| !wanted.contains(number)) {
@@ -110,6 +117,17 @@ impl Instances {
             actions.extend(record.keep_running(number, found.get(&number), now, &mut self.notices));
         }
         actions
+    }
+
+    /// Keeps for a while what was given up and is wanted no more.
+    fn remember(&mut self, wanted: &BTreeSet<u32>, now: Instant) {
+        let unwanted = self.records.iter_mut().filter(|(number, _)| !wanted.contains(number));
+        let given_up =
+            unwanted.filter_map(|(&number, record)| Some((number, record.given_up.take()?)));
+        self.past.extend(given_up);
+        self.past.retain(|number, (since, _)| {
+            !wanted.contains(number) && now.duration_since(*since) < TOLD_FOR
+        });
     }
 
     /// An action could not be carried out.
@@ -155,11 +173,14 @@ impl Instances {
         found: &BTreeMap<u32, Found>,
         now: Instant,
     ) -> BTreeMap<u32, Reported> {
-        let numbers: BTreeSet<u32> = wanted.iter().chain(found.keys()).copied().collect();
+        let numbers = wanted.iter().chain(found.keys()).chain(self.past.keys());
+        let numbers: BTreeSet<u32> = numbers.copied().collect();
         let reported = numbers.into_iter().filter_map(|number| {
             let record = self.records.get(&number);
             let instance = found.get(&number);
-            let (doing, reason) = doing(wanted.contains(&number), instance, record, now)?;
+            let past = || Some((Doing::Failed, self.past.get(&number)?.1.clone()));
+            let (doing, reason) =
+                doing(wanted.contains(&number), instance, record, now).or_else(past)?;
             let worker = instance.and_then(|found| found.worker.clone());
             Some((number, Reported { worker, doing, reason }))
         });

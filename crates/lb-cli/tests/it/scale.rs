@@ -168,8 +168,11 @@ fn a_worker_that_is_killed_comes_back_and_one_that_crashes_again_and_again_is_gi
     assert!(line.contains("it ended 5 times within 120 s: exit status: 1"), "{line}");
     let status = cluster.until("the plan goes round it", |status| {
         let instances = status["hosts"][1]["instances"].as_array().unwrap();
-        instances.iter().all(|instance| instance["number"] != 1)
+        let first = instances.iter().find(|instance| instance["number"] == 1);
+        first.is_some_and(|first| first["state"] == "failed" && first["wanted"] == false)
     });
+    let said = status["hosts"][1]["instances"][0]["reason"].as_str().unwrap();
+    assert!(said.contains("exit status: 1"), "an operator sees why: {said}");
     assert_eq!(status["hosts"][0]["problem"], "", "the other host goes on");
     cluster.until("the other host goes on", |status| status["ready"].as_u64() >= Some(2));
 

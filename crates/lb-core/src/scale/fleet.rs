@@ -134,7 +134,8 @@ impl Fleet {
             for instance in &host.instances {
                 let InstanceState::Failed { reason } = &instance.state else { continue };
                 let number = instance.number;
-                seat.failed.insert(number, now + FAILED_PAUSE);
+                // Its scaler may go on telling of it.
+                seat.failed.entry(number).or_insert(now + FAILED_PAUSE);
                 if seat.take_away(number, Why::Failed(reason.clone())) {
                     let reason = reason.clone();
                     news.push(Reason::Failed { host: id.clone(), number, reason });

@@ -16,6 +16,7 @@ use zbus_systemd::{
 };
 
 use lb_core::id::WorkerId;
+use lb_runtime::exit;
 
 use super::{Executor, ExecutorError, Found, FoundState};
 
@@ -120,7 +121,7 @@ impl Systemd {
             "deactivating" => FoundState::Stopping,
             "failed" => {
                 let (result, status) = (service.result().await?, service.exec_main_status().await?);
-                FoundState::Dead { cause: format!("{result}, exit status {status}") }
+                FoundState::Dead { cause: cause(&result, status) }
             }
             // Ended as it was told to.
             _ => return Ok(None),
@@ -132,6 +133,15 @@ impl Systemd {
             restarts: service.n_restarts().await?,
         }))
     }
+}
+
+/// What systemd says of an end, in words.
+fn cause(result: &str, status: i32) -> String {
+    if status == i32::from(exit::CONFIG) {
+        // Which key, only the worker itself knows.
+        return format!("its configuration is wrong, exit status {status}; its journal says more");
+    }
+    format!("{result}, exit status {status}")
 }
 
 /// The id in a worker's status line.
@@ -148,7 +158,9 @@ impl Executor for Systemd {
         let connection = manager.inner().connection().clone();
         let mut found = BTreeMap::new();
         for (name, _, load, active, sub, _, path, ..) in units {
-            let Some(number) = self.number(&name).filter(|_| load == "loaded") else { continue };
+            // What runs goes on when its unit's file is gone.
+            let is_there = load == "loaded" || !matches!(active.as_str(), "inactive" | "failed");
+            let Some(number) = self.number(&name).filter(|_| is_there) else { continue };
             match self.look(&connection, path, (&active, &sub)).await {
                 Ok(instance) => found.extend(instance.map(|instance| (number, instance))),
                 Err(error @ zbus::Error::MethodError(..)) => {

@@ -117,6 +117,36 @@ fn a_crash_loop_is_given_up_and_tried_again_much_later() {
 }
 
 #[test]
+fn what_was_given_up_is_told_when_the_plan_goes_round_it() {
+    let mut host = Host::new();
+    let [action] = host.reconcile(&[1])[..] else { panic!("one action") };
+    host.instances.failed(action, &ExecutorError::Hopeless("no unit".into()), host.now);
+    // As systemd tells of one that has failed.
+    host.found.insert(1, dead());
+    assert_eq!(host.reconcile(&[2]), [Action::Start(2)]);
+    let failed = Some((Doing::Failed, "no unit".to_owned()));
+    assert_eq!(host.reported(&[2], 1), failed);
+    host.found.remove(&1);
+    host.pass(TOLD_FOR / 2);
+    host.reconcile(&[2]);
+    assert_eq!(host.reported(&[2], 1), failed);
+    host.pass(TOLD_FOR / 2);
+    host.reconcile(&[2]);
+    assert_eq!(host.reported(&[2], 1), None);
+    assert!(TOLD_FOR < FAILED_PAUSE && TOLD_FOR < GIVEN_UP_FOR);
+}
+
+#[test]
+fn what_is_wanted_again_is_tried_again() {
+    let mut host = Host::new();
+    let [action] = host.reconcile(&[1])[..] else { panic!("one action") };
+    host.instances.failed(action, &ExecutorError::Hopeless("no unit".into()), host.now);
+    host.reconcile(&[]);
+    assert_eq!(host.reconcile(&[1]), [Action::Start(1)]);
+    assert_eq!(host.reported(&[1], 1).unwrap().0, Doing::Starting);
+}
+
+#[test]
 fn few_deaths_in_a_long_time_are_no_crash_loop() {
     let mut host = Host::new();
     for _ in 0..3 * DEATHS {
