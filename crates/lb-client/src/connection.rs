@@ -226,7 +226,7 @@ mod tests {
         let folder = Folder::init(directory.path(), cluster.clone(), false).unwrap();
         let issue = |role, name: &str| {
             let (cluster, name) = (cluster.clone(), name.parse().unwrap());
-            let identity = Identity { cluster, role, name, services: vec![] };
+            let identity = Identity { cluster, role, name, services: vec![], instances: 0 };
             choice(&folder.issue(&identity, LIFETIME, false).unwrap(), role)
         };
         let worker = Tls::of_worker(&issue(Role::Worker, "a"), &cluster).unwrap();

@@ -1,7 +1,8 @@
 //! What a certificate says about its holder.
 //!
 //! Exactly one of its subject alternative names is a URI `lb://CLUSTER/ROLE/NAME`; a worker's has one more,
-//! `lb://CLUSTER/service/SERVICE`, for each gRPC service that it may offer. A URI is what every tool that makes certificates can
+//! `lb://CLUSTER/service/SERVICE`, for each gRPC service that it may offer, and, if several workers of its machine share it,
+//! `lb://CLUSTER/instances/N`: it is then good for the workers `NAME-1` to `NAME-N` as well. A URI is what every tool that makes certificates can
 //! write as it stands (RFC 5280, 4.2.1.6), and none takes it for the name of a machine. URIs of other schemes are
 //! left alone.
 
@@ -16,6 +17,10 @@ use lb_core::id::{ClusterName, NameError, ServiceName, WorkerId};
 const SCHEME: &str = "lb://";
 /// Stands in the place of a role before the name of a service.
 const SERVICE: &str = "service";
+/// Stands in the place of a role before a number of instances.
+const INSTANCES: &str = "instances";
+/// Most instances that a certificate may be good for: as many as a scaler may run on its host.
+pub const INSTANCES_LIMIT: u32 = 1024;
 
 /// What somebody is to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +71,9 @@ pub struct Identity {
     pub name: WorkerId,
     /// The services that it may offer; empty for everybody but workers.
     pub services: Vec<ServiceName>,
+    /// How many further workers of its machine share it, up to [`INSTANCES_LIMIT`]: those with "-1", "-2" … behind the name. 0 for
+    /// everybody but workers.
+    pub instances: u32,
 }
 
 /// Why a certificate names nobody.
@@ -85,7 +93,7 @@ pub enum NoIdentity {
     /// A URI of ours that is none.
     #[error(
         "the certificate's name {0:?} is not valid: expected lb://CLUSTER/ROLE/NAME, where ROLE is server, \
-         worker, scaler, client, admin or service"
+         worker, scaler, client, admin, service or instances"
     )]
     Malformed(String),
     /// A part of it is no name.
@@ -100,8 +108,14 @@ pub enum NoIdentity {
     #[error("the certificate's name {0:?} is of another cluster than the rest of it")]
     Clusters(String),
     /// A right that only a worker can have.
-    #[error("the certificate of a {0} names services: only that of a worker may")]
+    #[error("the certificate of a {0} names services or instances: only that of a worker may")]
     Services(Role),
+    /// A number of instances that is none, or a second one.
+    #[error(
+        "the certificate's name {0:?} is not valid: expected lb://CLUSTER/instances/N once, with N from 1 to {limit}",
+        limit = INSTANCES_LIMIT
+    )]
+    Instances(String),
 }
 
 /// Longest part of a foreign name that an error repeats, in characters.
@@ -115,6 +129,7 @@ fn quote(text: &str) -> String {
 enum Name {
     Holder(Identity),
     Service(ClusterName, ServiceName),
+    Instances(ClusterName, u32),
 }
 
 impl Name {
@@ -129,11 +144,21 @@ impl Name {
         if kind == SERVICE {
             return Ok(Self::Service(cluster, name.parse().map_err(unsound)?));
         }
+        if kind == INSTANCES {
+            let count = number(name).filter(|count| *count <= INSTANCES_LIMIT);
+            let count = count.ok_or_else(|| NoIdentity::Instances(quote(uri)))?;
+            return Ok(Self::Instances(cluster, count));
+        }
         let role = Role::ALL.into_iter().find(|role| role.as_str() == kind);
         let role = role.ok_or_else(malformed)?;
         let name = name.parse().map_err(unsound)?;
-        Ok(Self::Holder(Identity { cluster, role, name, services: Vec::new() }))
+        Ok(Self::Holder(Identity { cluster, role, name, services: Vec::new(), instances: 0 }))
     }
+}
+
+/// From 1 on, written in one way only: neither "07" nor "+7".
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| *number > 0 && number.to_string() == text)
 }
 
 impl Identity {
@@ -149,33 +174,54 @@ impl Identity {
 
     fn parse<'a>(uris: impl Iterator<Item = &'a str>) -> Result<Self, NoIdentity> {
         let mut holder: Option<Self> = None;
-        let mut services = Vec::new();
+        let (mut services, mut instances) = (Vec::new(), 0);
+        // What else it says, and of which cluster.
+        let mut beside = Vec::new();
         for uri in uris.filter(|uri| uri.starts_with(SCHEME)) {
             match (Name::parse(uri)?, &holder) {
-                (Name::Service(cluster, service), _) => services.push((cluster, service, uri)),
+                (Name::Service(cluster, service), _) => {
+                    beside.push((cluster, uri));
+                    services.push(service);
+                }
+                (Name::Instances(..), _) if instances > 0 => {
+                    return Err(NoIdentity::Instances(quote(uri)));
+                }
+                (Name::Instances(cluster, count), _) => {
+                    beside.push((cluster, uri));
+                    instances = count;
+                }
                 (Name::Holder(found), None) => holder = Some(found),
                 (Name::Holder(found), Some(first)) => {
                     return Err(NoIdentity::Several(first.to_string(), found.to_string()));
                 }
             }
         }
-        let mut holder = holder.ok_or(NoIdentity::Nobody)?;
-        for (cluster, service, uri) in services {
-            if cluster != holder.cluster {
-                return Err(NoIdentity::Clusters(quote(uri)));
-            }
-            if holder.role != Role::Worker {
-                return Err(NoIdentity::Services(holder.role));
-            }
-            holder.services.push(service);
+        let holder = holder.ok_or(NoIdentity::Nobody)?;
+        if let Some((_, uri)) = beside.iter().find(|(cluster, _)| *cluster != holder.cluster) {
+            return Err(NoIdentity::Clusters(quote(uri)));
         }
-        Ok(holder)
+        if holder.role != Role::Worker && !beside.is_empty() {
+            return Err(NoIdentity::Services(holder.role));
+        }
+        Ok(Self { services, instances, ..holder })
+    }
+
+    /// Whether this is the certificate of that worker: by its own name, or as one of the instances that share it.
+    pub fn is_worker(&self, id: &WorkerId) -> bool {
+        let instance = || {
+            let behind = id.as_str().strip_prefix(self.name.as_str())?.strip_prefix('-')?;
+            number(behind).filter(|number| *number <= self.instances)
+        };
+        self.role == Role::Worker && (self.name == *id || instance().is_some())
     }
 
     /// The URIs that say this, the identity first.
     pub fn uris(&self) -> Vec<String> {
         let service = |name| format!("{SCHEME}{}/{SERVICE}/{name}", self.cluster);
-        std::iter::once(self.to_string()).chain(self.services.iter().map(service)).collect()
+        let instances = (self.instances > 0)
+            .then(|| format!("{SCHEME}{}/{INSTANCES}/{}", self.cluster, self.instances));
+        let services = self.services.iter().map(service);
+        std::iter::once(self.to_string()).chain(services).chain(instances).collect()
     }
 }
 
@@ -200,7 +246,7 @@ impl Expected {
     pub(crate) fn is(&self, found: &Identity) -> bool {
         match self {
             Self::Server => found.role == Role::Server,
-            Self::Worker(id) => found.role == Role::Worker && found.name == *id,
+            Self::Worker(id) => found.is_worker(id),
         }
     }
 }
@@ -263,10 +309,38 @@ mod tests {
                 &["lb://lab/client/c", "lb://lab/service/A"][..],
                 "certificate of a client names services",
             ),
+            (&["lb://lab/scaler/s", "lb://lab/instances/2"][..], "services or instances"),
+            (&["lb://lab/worker/w", "lb://x/instances/2"][..], "another cluster"),
+            (&["lb://lab/instances/2"][..], "names nobody"),
+            (&["lb://lab/worker/w", "lb://lab/instances/0"][..], "with N from 1 to 1024"),
+            (&["lb://lab/worker/w", "lb://lab/instances/02"][..], "with N from 1 to 1024"),
+            (&["lb://lab/worker/w", "lb://lab/instances/1025"][..], "with N from 1 to 1024"),
+            (
+                &["lb://lab/worker/w", "lb://lab/instances/1", "lb://lab/instances/2"][..],
+                "\"lb://lab/instances/2\" is not valid: expected lb://CLUSTER/instances/N once",
+            ),
         ] {
             let error = parse(uris).unwrap_err().to_string();
             assert!(error.contains(said), "{uris:?}: {error}");
         }
+    }
+
+    #[test]
+    fn workers_of_a_machine_share_a_certificate_that_says_so() {
+        let uris = ["lb://lab/worker/box", "lb://lab/service/a.B", "lb://lab/instances/12"];
+        let shared = parse(&uris).unwrap();
+        assert_eq!((shared.instances, shared.uris()), (12, uris.map(String::from).to_vec()));
+        let is = |id: &str| shared.is_worker(&id.parse().unwrap());
+        for id in ["box", "box-1", "box-9", "box-12"] {
+            assert!(is(id), "{id}");
+        }
+        for id in ["box-0", "box-13", "box-01", "box-1-1", "box1", "box--1", "bo", "box-a", "b-1"] {
+            assert!(!is(id), "{id}");
+        }
+        let alone = parse(&["lb://lab/worker/box"]).unwrap();
+        assert!(!alone.is_worker(&"box-1".parse().unwrap()), "nobody has said so");
+        let expected = |id: &str| Expected::Worker(id.parse().unwrap());
+        assert!(expected("box-3").is(&shared) && !expected("box-13").is(&shared));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use self::{
     connections::{Bounds, Connections, Entered},
     connector::Connector,
     error::TlsError,
-    identity::{Expected, Identity, NoIdentity, Role},
+    identity::{Expected, INSTANCES_LIMIT, Identity, NoIdentity, Role},
     incoming::Incoming,
     pace::{Bucket, Pace, Rate},
     renewal::{follow, look},

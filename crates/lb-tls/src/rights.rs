@@ -106,7 +106,7 @@ pub fn may_register(
     services: &[ServiceName],
 ) -> Result<(), Status> {
     let Some(identity) = identity else { return Ok(()) };
-    if identity.name != *worker {
+    if !identity.is_worker(worker) {
         let text =
             format!("hello.worker_id is {worker}, but the certificate is that of {identity}");
         return Err(Status::permission_denied(text));
@@ -195,7 +195,13 @@ mod tests {
 
     fn identity(role: Role) -> Arc<Identity> {
         let (cluster, name) = ("lab".parse().unwrap(), "a".parse().unwrap());
-        Arc::new(Identity { cluster, role, name, services: vec!["x.Y".parse().unwrap()] })
+        Arc::new(Identity {
+            cluster,
+            role,
+            name,
+            services: vec!["x.Y".parse().unwrap()],
+            instances: 0,
+        })
     }
 
     #[test]
@@ -225,6 +231,16 @@ mod tests {
             may("a", &["x.Y", "x.Z"]).unwrap_err().message().contains("names x.Z, which is not")
         );
         assert!(may_register(None, &"b".parse().unwrap(), &[]).is_ok());
+    }
+
+    #[test]
+    fn instances_register_with_the_certificate_that_they_share() {
+        let shared = Identity { instances: 2, ..(*identity(Role::Worker)).clone() };
+        let may = |id: &str| may_register(Some(&shared), &id.parse().unwrap(), &[]).is_ok();
+        assert!(may("a") && may("a-1") && may("a-2"));
+        assert!(!may("a-3") && !may("b-1"));
+        // A number in a name says nothing by itself.
+        assert!(may_register(Some(&identity(Role::Worker)), &"a-1".parse().unwrap(), &[]).is_err());
     }
 
     #[test]

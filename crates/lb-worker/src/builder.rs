@@ -76,7 +76,8 @@ pub enum BuildError {
     Balancer(String),
     /// The certificate is that of another worker.
     #[error(
-        "id is {id}, but the certificate is that of {certificate}: leave the id out, or make it the same"
+        "id is {id}, but the certificate is that of {certificate}{}: leave the id out, or make it the same",
+        shared(certificate)
     )]
     OtherId {
         /// The one that was set.
@@ -360,6 +361,14 @@ fn parse<T: FromStr<Err = NameError>>(field: &'static str, text: &str) -> Result
     text.parse().map_err(|source| BuildError::Name { field, source })
 }
 
+/// For whom else a certificate is good.
+fn shared(certificate: &Identity) -> String {
+    match certificate.instances {
+        0 => String::new(),
+        count => format!(" and its instances 1 to {count}"),
+    }
+}
+
 /// A worker that says something else than its certificate would be refused everywhere.
 fn agree(
     id: Option<WorkerId>,
@@ -368,7 +377,7 @@ fn agree(
     certificate: &Identity,
 ) -> Result<(), BuildError> {
     let boxed = || Box::new(certificate.clone());
-    if let Some(id) = id.filter(|id| *id != certificate.name) {
+    if let Some(id) = id.filter(|id| !certificate.is_worker(id)) {
         return Err(BuildError::OtherId { id, certificate: boxed() });
     }
     if *cluster != certificate.cluster {

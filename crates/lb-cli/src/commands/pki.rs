@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use lb_core::id::{ClusterName, ServiceName, WorkerId};
 use lb_pki::{Folder, LIFETIME, RENEW_WITHIN};
-use lb_tls::{Identity, Role};
+use lb_tls::{INSTANCES_LIMIT, Identity, Role};
 
 use crate::{context::Common, failure::Failure, workload};
 
@@ -60,6 +60,9 @@ enum Holder {
         /// gRPC service that it may offer, by its full name; may be repeated
         #[arg(long = "service", value_name = "NAME", default_value = workload::SERVICE)]
         services: Vec<ServiceName>,
+        /// Also for this many further workers of the same machine: ID-1 to ID-COUNT, which a scaler starts
+        #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=i64::from(INSTANCES_LIMIT)))]
+        instances: u32,
     },
     /// For who starts and stops workers on a host
     Scaler {
@@ -85,14 +88,16 @@ enum Holder {
 
 impl Holder {
     fn identity(self, cluster: ClusterName) -> Identity {
-        let (role, name, services) = match self {
-            Self::Worker { id, services } => (Role::Worker, id, services),
-            Self::Scaler { id } => (Role::Scaler, id, Vec::new()),
-            Self::Server { name } => (Role::Server, name, Vec::new()),
-            Self::Client { name } => (Role::Client, name, Vec::new()),
-            Self::Admin { name } => (Role::Admin, name, Vec::new()),
-        };
-        Identity { cluster, role, name, services }
+        let of = |role, name| Identity { cluster, role, name, services: Vec::new(), instances: 0 };
+        match self {
+            Self::Worker { id, services, instances } => {
+                Identity { services, instances, ..of(Role::Worker, id) }
+            }
+            Self::Scaler { id } => of(Role::Scaler, id),
+            Self::Server { name } => of(Role::Server, name),
+            Self::Client { name } => of(Role::Client, name),
+            Self::Admin { name } => of(Role::Admin, name),
+        }
     }
 }
 

@@ -47,6 +47,9 @@ fn files_have_their_modes_and_are_never_overwritten_unasked() {
     assert_eq!(pki(&here, &[&issue[..], &["--force"]].concat()).code, 0);
     assert_ne!(fs::read_to_string(here.join("worker-w1/lb-worker.key")).unwrap(), key);
 
+    assert_eq!(pki(&here, &["issue", "worker", "w2", "--instances", "8"]).code, 0);
+    assert_eq!(pki(&here, &["issue", "worker", "w3", "--instances", "1025"]).code, 64);
+
     let ended = pki(&here, &["issue", "worker", "W 1"]);
     assert_eq!(ended.code, 64);
     assert!(ended.stderr.contains("worker id \"W 1\" is not valid"), "{}", ended.stderr);

@@ -73,7 +73,7 @@ mod tests {
     fn key(address: &str, name: Option<(Role, &str)>) -> ClientKey {
         let identity = name.map(|(role, name)| {
             let (cluster, name) = ("lab".parse().unwrap(), name.parse().unwrap());
-            Arc::new(Identity { cluster, role, name, services: Vec::new() })
+            Arc::new(Identity { cluster, role, name, services: Vec::new(), instances: 0 })
         });
         let mut peer = Peer::default();
         (peer.address, peer.identity) = (Some(address.parse().unwrap()), identity);

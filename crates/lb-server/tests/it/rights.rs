@@ -129,7 +129,7 @@ impl Strict {
 fn issue(folder: &Folder, role: Role, name: &str) -> Choice {
     let services = if role == Role::Worker { vec![SERVICE.parse().unwrap()] } else { vec![] };
     let (cluster, name) = (folder.cluster().clone(), name.parse().unwrap());
-    let identity = Identity { cluster, role, name, services };
+    let identity = Identity { cluster, role, name, services, instances: 0 };
     choice(&folder.issue(&identity, LIFETIME, true).unwrap(), role)
 }
 

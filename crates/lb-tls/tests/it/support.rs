@@ -37,7 +37,7 @@ pub(crate) struct Lab {
 pub(crate) fn identity(role: Role, name: &str) -> Identity {
     let services = if role == Role::Worker { vec!["x.Y".parse().unwrap()] } else { vec![] };
     let (cluster, name) = (CLUSTER.parse().unwrap(), name.parse().unwrap());
-    Identity { cluster, role, name, services }
+    Identity { cluster, role, name, services, instances: 0 }
 }
 
 impl Lab {

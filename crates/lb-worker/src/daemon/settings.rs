@@ -24,10 +24,12 @@ pub(crate) mod fuzz;
 /// The documented defaults, also installed as `/etc/lb/lb-worker.toml`.
 const DEFAULTS: &str = include_str!("../../../../packaging/lb-worker.toml");
 /// What the defaults do not have, since it has no default.
-const EXAMPLES: &str = "attach = \"127.0.0.1:9000\"\nid = \"worker-1\"\nslots = 4\nqueue = 16\n[tls]\nmode = \"mtls\"\nca = \"ca\"\ncertificate = \"crt\"\nkey = \"key\"\n";
+const EXAMPLES: &str = "attach = \"127.0.0.1:9000\"\nid = \"worker-1\"\ninstance = \"2\"\nslots = 4\nqueue = 16\n[tls]\nmode = \"mtls\"\nca = \"ca\"\ncertificate = \"crt\"\nkey = \"key\"\n";
 /// The service of the daemon itself.
 const BUILT_IN: &str = "lb.v1.Compute";
 const ENVIRONMENT_PREFIX: &str = "LB_WORKER_";
+/// Says who this very process is, unlike the file, which all workers of a machine read.
+const ID_VARIABLE: &str = "LB_WORKER_ID";
 
 /// The configuration as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +40,7 @@ pub(super) struct Raw {
     health: Health,
     cluster: String,
     id: Option<String>,
+    instance: Option<String>,
     services: Vec<String>,
     slots: Option<u32>,
     queue: Option<u32>,
@@ -69,12 +72,18 @@ impl Raw {
     }
 
     fn read(sources: Sources<'_>) -> Result<(Loaded<Self>, Tls), ConfigError> {
-        let loaded: Loaded<Self> = config::load(sources)?;
+        let is_its_own = sources.overrides.contains_key("id")
+            || sources.environment.iter().any(|(name, _)| name == ID_VARIABLE);
+        let mut loaded: Loaded<Self> = config::load(sources)?;
         let raw = &loaded.value;
         logging::check(&raw.log).map_err(|error| loaded.refuse("log", error))?;
         let cluster = raw.cluster.parse().map_err(|error| loaded.refuse("cluster", error))?;
         let tls = Tls::of_worker(&raw.tls, &cluster)
             .map_err(|error| loaded.refuse(&format!("tls.{}", error.setting()), error))?;
+        if !is_its_own {
+            loaded.value.id = raw.instance_id(&tls);
+        }
+        let raw = &loaded.value;
         raw.builder(&tls).check().map_err(|error| loaded.refuse(error.setting(), error))?;
         raw.check_attach().map_err(|(key, problem)| loaded.refuse(key, problem))?;
         Ok((loaded, tls))
@@ -106,6 +115,16 @@ impl Raw {
 
     fn scope(&self) -> Scope {
         if self.local { Scope::Loopback } else { Scope::Lan }
+    }
+
+    /// Workers of a machine share its file and its certificate, so both name the machine; the instance follows.
+    fn instance_id(&self, tls: &Tls) -> Option<String> {
+        let shared = tls.identity().filter(|certificate| certificate.instances > 0);
+        let machine = self.id.clone().or_else(|| Some(shared?.name.to_string()));
+        match (&self.instance, machine) {
+            (Some(instance), Some(machine)) => Some(format!("{machine}-{instance}")),
+            _ => self.id.clone(),
+        }
     }
 
     pub(super) fn builder(&self, tls: &Tls) -> Builder {
@@ -223,6 +242,33 @@ mod tests {
         assert_eq!((raw.services.len(), raw.balancers.len(), raw.local), (2, 2, true));
         assert_eq!(raw.labels.get("x").map(String::as_str), Some("y=z"));
         assert_eq!(raw.labels.get("a.b/c").map(String::as_str), Some("d.e"));
+    }
+
+    fn id(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("worker.toml");
+        fs::write(&path, file).unwrap();
+        let arguments = Arguments::parse_from(["lb-worker"].iter().chain(flags));
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let sources = Sources {
+            embedded: DEFAULTS,
+            examples: EXAMPLES,
+            file: FileChoice::Required(path),
+            environment: environment.iter().map(owned).collect(),
+            environment_prefix: ENVIRONMENT_PREFIX,
+            overrides: config::overrides(&arguments).unwrap(),
+        };
+        Raw::read(sources).unwrap().0.value.id
+    }
+
+    #[test]
+    fn an_instance_goes_by_the_name_of_its_machine_and_its_own() {
+        let (file, second) = ("id = \"box\"", ("LB_WORKER_INSTANCE", "2"));
+        assert_eq!(id(file, &[], &[]).as_deref(), Some("box"));
+        assert_eq!(id(file, &[second], &[]).as_deref(), Some("box-2"));
+        assert_eq!(id(file, &[second, (ID_VARIABLE, "x")], &[]).as_deref(), Some("x"));
+        assert_eq!(id(file, &[second], &["--id", "y"]).as_deref(), Some("y"));
+        assert_eq!(id("", &[second], &[]), None, "it draws one, and keeps it");
     }
 
     #[test]

@@ -116,7 +116,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cluster: ClusterName = "lab".parse().unwrap();
         let (role, name) = (Role::Worker, "w".parse().unwrap());
-        let identity = Identity { cluster: cluster.clone(), role, name, services: vec![] };
+        let identity =
+            Identity { cluster: cluster.clone(), role, name, services: vec![], instances: 0 };
         let past = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_secs(60);
         let authority = Authority::new(cluster.clone(), past.clone()).unwrap();
         let issued = authority.issue(&identity, past).unwrap();

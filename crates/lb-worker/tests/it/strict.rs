@@ -45,8 +45,14 @@ impl Lab {
     }
 
     fn tls(&self, role: Role, name: &str) -> Tls {
+        self.shared(role, name, 0)
+    }
+
+    /// Good for so many further workers.
+    fn shared(&self, role: Role, name: &str, instances: u32) -> Tls {
         let services = if role == Role::Worker { vec![SERVICE.parse().unwrap()] } else { vec![] };
-        let identity = Identity { cluster: cluster(), role, name: name.parse().unwrap(), services };
+        let name = name.parse().unwrap();
+        let identity = Identity { cluster: cluster(), role, name, services, instances };
         let files = choice(&self.folder.issue(&identity, LIFETIME, true).unwrap(), role);
         let tls = match role {
             Role::Server => Tls::of_server(&files, &cluster()),
@@ -112,6 +118,34 @@ async fn a_call_goes_through_when_everybody_is_who_they_say() {
         let error = describe(tls).wait(wait).connect().await.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
+    worker.shutdown.cancel();
+    worker.stopped().await;
+    stop.cancel();
+}
+
+/// Workers of one machine, as a scaler starts them.
+#[tokio::test]
+async fn instances_serve_with_the_certificate_of_their_machine() {
+    let (lab, stop) = (Lab::new(), CancellationToken::new());
+    let balancer = lab.balancer(stop.clone()).await;
+    let shared = lab.shared(Role::Worker, "box", 2);
+    let service = ComputeService::new("box-2".parse().unwrap());
+    let second = builder(shared.clone()).id("box-2").balancers([&balancer]);
+    let worker = start(second, Routes::new(ComputeServer::new(service)));
+    in_rotation(&balancer, lab.tls(Role::Client, "c")).await;
+    let channel = Balanced::builder(SERVICE).cluster("lab").balancers([&balancer]);
+    let channel = channel.tls(lab.tls(Role::Client, "c")).wait(PATIENCE).connect().await.unwrap();
+    let response =
+        ComputeClient::new(channel).run(task(Kind::Echo(Echo::default()))).await.unwrap();
+    assert_eq!(response.extensions().get::<CallInfo>().unwrap().worker_id.to_string(), "box-2");
+    // Whoever looks for one that the certificate does not name is not fooled.
+    assert!(connect(&worker, lab.tls(Role::Client, "c"), "box-3").await.is_err());
+    assert!(connect(&worker, lab.tls(Role::Client, "c"), "w1-2").await.is_err());
+
+    let error = builder(shared).id("box-3").build().unwrap_err().to_string();
+    let said =
+        "id is box-3, but the certificate is that of lb://lab/worker/box and its instances 1 to 2";
+    assert!(error.starts_with(said), "{error}");
     worker.shutdown.cancel();
     worker.stopped().await;
     stop.cancel();
