@@ -79,6 +79,34 @@ impl Fleet {
     /// # Errors
     /// When a process cannot be started, or dies, or they do not find one another in time; with what it last said.
     pub(crate) async fn start(workers: &[WorkerPlan]) -> anyhow::Result<Self> {
+        let mut fleet = Self::new()?;
+        fleet.spawn(Daemon::Server, "lb-server", &["--listen", ":0"], &[])?;
+        for worker in workers {
+            fleet.add(worker)?;
+        }
+        fleet.until_serving(workers).await?;
+        Ok(fleet)
+    }
+
+    /// Starts a balancer with these variables and a scaler with these flags, and waits until a worker takes calls.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub(crate) async fn start_scaled(
+        variables: &[(&str, &str)],
+        flags: &[String],
+    ) -> anyhow::Result<Self> {
+        let mut fleet = Self::new()?;
+        fleet.spawn(Daemon::Server, "lb-server", &["--listen", ":0"], variables)?;
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        fleet.spawn(Daemon::Scaler, "lb-scaler", &flags, &[])?;
+        let serves = |worker: &WorkerInfo| worker.state == "serving";
+        fleet.until("register", |listed| listed.iter().any(serves)).await?;
+        Ok(fleet)
+    }
+
+    /// Nobody yet.
+    fn new() -> anyhow::Result<Self> {
         let tag = fastrand::u64(..);
         let logs = std::env::temp_dir().join(format!("lbctl-{tag:016x}"));
         std::fs::create_dir(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
@@ -88,13 +116,7 @@ impl Fleet {
             wait: START_LIMIT,
             ..Search::default()
         };
-        let mut fleet = Self { search, members: Vec::new(), logs };
-        fleet.spawn(Daemon::Server, "lb-server", &[])?;
-        for worker in workers {
-            fleet.add(worker)?;
-        }
-        fleet.until_serving(workers).await?;
-        Ok(fleet)
+        Ok(Self { search, members: Vec::new(), logs })
     }
 
     /// Starts a worker, and does not wait for it.
@@ -105,8 +127,9 @@ impl Fleet {
         let WorkerPlan { id, slots, queue, slowdown } = worker;
         let [slots, queue] = [slots, queue].map(ToString::to_string);
         let slowdown = slowdown.to_string();
-        let flags = ["--id", id, "--slots", &slots, "--queue", &queue, "--slowdown", &slowdown];
-        self.spawn(Daemon::Worker, id, &flags)
+        let flags = ["--slots", &slots, "--queue", &queue, "--slowdown", &slowdown];
+        let flags = [&["--listen", ":0", "--id", id], &flags[..]].concat();
+        self.spawn(Daemon::Worker, id, &flags, &[])
     }
 
     /// Kills a worker as a power cut would, and waits for its end.
@@ -187,21 +210,26 @@ impl Fleet {
         }
     }
 
-    fn spawn(&mut self, daemon: Daemon, name: &str, flags: &[&str]) -> anyhow::Result<()> {
+    fn spawn(
+        &mut self,
+        daemon: Daemon,
+        name: &str,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find the path of this program")?;
         let log = self.logs.join(format!("{name}.log"));
         let file =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = std::process::Command::new(program);
         // Whatever keys this machine has, a fleet is for measuring and lives on the loopback.
-        command
-            .arg0(daemon.name())
-            .args(["--local", "--listen", ":0", "--log", "info", "--tls", "open"]);
+        command.arg0(daemon.name()).args(["--local", "--log", "info", "--tls", "open"]);
         command.args(["--cluster", &self.search.cluster]).args(flags);
         // Its own group: a Ctrl-C in the terminal is for lbctl, which then stops the fleet in order.
         command.process_group(0);
         // One address plays all the machines.
         command.env("LB_SERVER_LIMITS__PER_PEER", "100000");
+        command.envs(variables.iter().copied());
         command.env(TIED_VARIABLE, "1").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file);
         let process = Command::from(command).kill_on_drop(true).spawn();
         let mut process = process.with_context(|| format!("cannot start {name}"))?;

@@ -9,6 +9,7 @@ mod html;
 mod notes;
 mod plot;
 mod plots;
+mod scaling;
 mod sheet;
 mod spread;
 mod spread_table;
@@ -25,7 +26,9 @@ use crate::load::RunResult;
 
 pub(crate) use self::html::document;
 pub(crate) use self::plots::Plots;
+pub(crate) use self::scaling::{Answer, Scaled};
 pub use self::spread::{Range, Spread, TimeRanges, middle};
+pub(crate) use self::text::escaped;
 
 /// What the names of colours in plots mean, in both themes.
 const PLOT_STYLE: &str = include_str!("report/plot.css");

@@ -1,4 +1,6 @@
-//! `lbctl demo`: a cluster of real processes, one workload, three policies, one table and one page.
+//! `lbctl demo`: a cluster of real processes, one workload, three policies, one table and one page; or workers that come and go.
+
+mod scale;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -27,10 +29,10 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Calls for each policy
-    #[arg(long, value_name = "COUNT", default_value_t = 900)]
+    #[arg(long, value_name = "COUNT", default_value_t = 900, conflicts_with = "scale")]
     requests: u64,
     /// Clients that call at the same time
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20, conflicts_with = "scale")]
     clients: usize,
     /// Mean time of a task; times are exponentially distributed
     #[arg(long, value_name = "TIME", default_value = "40ms", value_parser = humantime::parse_duration)]
@@ -38,6 +40,12 @@ pub(crate) struct Arguments {
     /// Where to write the report
     #[arg(long, value_name = "FILE", default_value = "lb-demo-report.html")]
     report: PathBuf,
+    /// Show workers that come and go with a load that grows and shrinks, instead of policies
+    #[arg(long)]
+    scale: bool,
+    /// How long that takes
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration, requires = "scale")]
+    scale_duration: Duration,
 }
 
 /// Slots of the demo's workers: unequal, as machines are.
@@ -55,6 +63,9 @@ pub(crate) async fn run(
     arguments: &Arguments,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
+    if arguments.scale {
+        return scale::run(common, arguments, stop).await;
+    }
     check_writable(&arguments.report)?;
     let workers: Vec<_> = (1..).zip(SLOTS).map(|(n, slots)| plan(n, slots, arguments)).collect();
     note(&format!(

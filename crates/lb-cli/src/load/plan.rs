@@ -194,6 +194,14 @@ impl Plan {
         self.end
     }
 
+    /// How long calls begin, in seconds; 0 where they are counted instead.
+    pub(crate) fn end_seconds(&self) -> f64 {
+        match self.end {
+            End::Elapsed(time) => time.as_secs_f64(),
+            End::Requests(_) => 0.0,
+        }
+    }
+
     /// Changes of the rate, in order.
     pub fn rate_changes(&self) -> &[RateChange] {
         &self.rate_changes

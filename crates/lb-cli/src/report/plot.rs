@@ -9,6 +9,7 @@ mod ink;
 mod interval;
 mod latency;
 mod lines;
+mod scaling;
 mod simulation;
 mod ticks;
 mod timeline;
@@ -16,6 +17,7 @@ mod workers;
 
 pub(super) use self::ink::Ink;
 pub(super) use self::interval::by_interval;
+pub(super) use self::scaling::of_scaling;
 pub(super) use self::simulation::of_simulation;
 pub(super) use self::workers::{all_workers, of_worker, share_of_slots};
 

@@ -3,6 +3,7 @@
 use lb_sim::Summary;
 
 use super::plot::{self, Figure};
+use super::scaling::{Answer, Scaled};
 use super::sweep::IntervalSweep;
 use super::{Report, ReportError, html, sheet};
 
@@ -29,6 +30,18 @@ impl Plots {
             title: summary.name.clone(),
             about: format!("{}. Simulated; {seeds}.", summary.about.trim_end_matches('.')),
             figures: plot::of_simulation(summary, seconds)?,
+        })
+    }
+
+    /// Of workers that came and went.
+    ///
+    /// # Errors
+    /// When one cannot be drawn.
+    pub(crate) fn of_scaling(moments: &[Scaled], answers: &[Answer]) -> Result<Self, ReportError> {
+        Ok(Self {
+            title: "Workers that come and go".to_owned(),
+            about: String::new(),
+            figures: plot::of_scaling(moments, answers)?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 /// The text with everything that means something to HTML taken out of its meaning, for use between
 /// tags and in quoted attributes. Control characters become spaces.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -52,3 +52,22 @@ fn an_unwritable_report_is_said_before_the_work() {
     assert_eq!(ended.code, 73);
     assert!(ended.stderr.contains("/no/such/folder/report.html"), "{}", ended.stderr);
 }
+
+#[test]
+fn the_demo_shows_workers_that_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let short = ["demo", "--scale", "--scale-duration", "15s", "--output", "json"];
+    let ended = lbctl(&[&short[..], &["--report", page.to_str().unwrap()]].concat());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let said: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(said["run"]["failures"], serde_json::json!({}));
+    let ready = said["moments"].as_array().unwrap().iter().map(|moment| moment["ready"].as_u64());
+    assert!(ready.max().unwrap() > Some(2), "workers come: {said:#}");
+    let html = std::fs::read_to_string(page).unwrap();
+    for text in ["Workers that come and go", "calls per slot", "Response times", "wanted"] {
+        assert!(html.contains(text), "the page lacks {text}");
+    }
+    let both = lbctl(&["demo", "--scale", "--clients", "3"]);
+    assert_eq!(both.code, 64, "{}", both.stderr);
+}
