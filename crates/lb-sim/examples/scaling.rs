@@ -3,14 +3,14 @@
 //! With arguments it only prints: the cases whose name contains the first one, on the seeds that follow it.
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
-use std::{env, fs};
+use std::{env, fs, time::Duration};
 
 use lb_sim::{
     evidence::JUDGED,
     scaling::{
         Outcome,
-        cases::{LIMIT, cases},
-        compare,
+        cases::{LIMIT, STEP_AT, cases, step},
+        compare, outcome,
     },
 };
 use serde_json::{Value, json};
@@ -51,15 +51,46 @@ fn main() -> std::io::Result<()> {
             "clairvoyant": table(&found.clairvoyant),
             "staffing": format!("{:?}", found.staffing),
         }));
-        if part.is_none() {
-            let file = json!({
-                "command": "cargo run --release -p lb-sim --example scaling",
-                "scaling": rows,
-            });
-            fs::write(FILE, format!("{file:#}\n"))?;
-        }
+    }
+    let cold = cold_starts();
+    if part.is_none() {
+        let file = json!({
+            "command": "cargo run --release -p lb-sim --example scaling",
+            "scaling": rows,
+            "cold_starts": cold,
+        });
+        fs::write(FILE, format!("{file:#}\n"))?;
     }
     Ok(())
+}
+
+/// What it costs that new workers are slow at first, in the half minute after a step in load: as much as a slow start could
+/// gain, if it were perfect and cost nothing.
+fn cold_starts() -> Vec<Value> {
+    let cases = [2.0, 3.0, 4.0].map(|times| {
+        let mut scenario = step(times);
+        scenario.seeds = (21..=40).collect();
+        (scenario.warm_up, scenario.length) = (STEP_AT, STEP_AT + Duration::from_secs(30));
+        let cold = outcome(&scenario, JUDGED);
+        if let Some(scaling) = &mut scenario.scaling {
+            scaling.cold = Duration::ZERO;
+        }
+        let warm = outcome(&scenario, JUDGED);
+        let ratio = cold.p99 / warm.p99;
+        println!(
+            "{}: p99 {:.0} ms, without cold workers {:.0} ms, {ratio:.3}",
+            scenario.name, cold.p99, warm.p99
+        );
+        json!({
+            "case": scenario.name,
+            "seconds_after_the_step": 30,
+            "seeds": scenario.seeds,
+            "p99_ms": rounded(cold.p99),
+            "p99_without_cold_workers_ms": rounded(warm.p99),
+            "ratio": rounded(ratio),
+        })
+    });
+    cases.to_vec()
 }
 
 fn table(outcome: &Outcome) -> Value {
