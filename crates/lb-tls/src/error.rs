@@ -109,7 +109,10 @@ pub enum TlsError {
         file: PathBuf,
     },
     /// Read again, and it is another one's: whoever knows this process knows it by its old name.
-    #[error("the certificate in {} is that of {found}: this process is {running}", file.display())]
+    #[error(
+        "the certificate in {} is that of {found}{}: this process is {running}{}",
+        file.display(), found.with_instances(), running.with_instances()
+    )]
     Changed {
         /// Which.
         file: PathBuf,

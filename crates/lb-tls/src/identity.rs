@@ -206,6 +206,14 @@ impl Identity {
         Ok(Self { services, instances, ..holder })
     }
 
+    /// For whom else it is good, in words that follow the name.
+    pub fn with_instances(&self) -> String {
+        match self.instances {
+            0 => String::new(),
+            count => format!(" and its instances 1 to {count}"),
+        }
+    }
+
     /// Whether this is the certificate of that worker: by its own name, or as one of the instances that share it.
     pub fn is_worker(&self, id: &WorkerId) -> bool {
         let instance = || {

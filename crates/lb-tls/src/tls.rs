@@ -193,12 +193,14 @@ impl Inner {
         }
     }
 
-    /// New keys, if they are good and of the same identity: under another one nobody would find this process again.
+    /// New keys, if they are good and of the same identity: under another one nobody would find this process again. One for fewer
+    /// instances may not be this one's any more.
     fn take(&self, bytes: Bytes, running: &Keys) -> Result<Keys, TlsError> {
         let keys = Keys::new(bytes, &self.files, self.part, self.mode, &self.cluster)?;
         let file = || self.files.certificate.clone();
         if let (Some(running), Some(found)) = (running.identity(), keys.identity())
-            && (running.role, &running.name) != (found.role, &found.name)
+            && ((running.role, &running.name) != (found.role, &found.name)
+                || found.instances < running.instances)
         {
             let (found, running) = (Box::new((**found).clone()), Box::new((**running).clone()));
             return Err(TlsError::Changed { file: file(), found, running });

@@ -77,7 +77,7 @@ pub enum BuildError {
     /// The certificate is that of another worker.
     #[error(
         "id is {id}, but the certificate is that of {certificate}{}: leave the id out, or make it the same",
-        shared(certificate)
+        certificate.with_instances()
     )]
     OtherId {
         /// The one that was set.
@@ -359,14 +359,6 @@ impl Builder {
 
 fn parse<T: FromStr<Err = NameError>>(field: &'static str, text: &str) -> Result<T, BuildError> {
     text.parse().map_err(|source| BuildError::Name { field, source })
-}
-
-/// For whom else a certificate is good.
-fn shared(certificate: &Identity) -> String {
-    match certificate.instances {
-        0 => String::new(),
-        count => format!(" and its instances 1 to {count}"),
-    }
 }
 
 /// A worker that says something else than its certificate would be refused everywhere.

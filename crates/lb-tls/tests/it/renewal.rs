@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_stream::StreamExt as _;
 
-use lb_tls::{Choice, Expected, Incoming, Reload, Role, Stream, Tls, Validity};
+use lb_tls::{Choice, Expected, Identity, Incoming, Reload, Role, Stream, Tls, Validity};
 
 use crate::support::{Lab, identity, listen, load, meet, overwrite};
 
@@ -103,6 +103,22 @@ async fn files_that_cannot_be_used_change_nothing_and_are_told_once() {
     let (result, _) = meet(&node, &lab.tls(Role::Client, "c"), crate::support::worker("w")).await;
     result.unwrap();
     lab.issue(&own);
+    assert!(matches!(node.reload(), Reload::Renewed));
+}
+
+/// Several processes may share a certificate: one for fewer of them may not be this one's any more.
+#[test]
+fn a_certificate_for_fewer_instances_is_refused() {
+    let lab = Lab::new();
+    let shared = |instances| Identity { instances, ..identity(Role::Worker, "w") };
+    let node = load(Role::Worker, &lab.issue(&shared(8))).unwrap();
+    lab.issue(&shared(4));
+    assert!(
+        refused(&node).ends_with(
+            "that of lb://lab/worker/w and its instances 1 to 4: this process is lb://lab/worker/w and its instances 1 to 8"
+        )
+    );
+    lab.issue(&shared(9));
     assert!(matches!(node.reload(), Reload::Renewed));
 }
 
