@@ -48,6 +48,11 @@ pub enum FolderError {
     /// It would be overwritten.
     #[error("{} is there already: nothing was written; --force replaces it", .0.display())]
     Exists(PathBuf),
+    /// A worker and an instance of another one would have the same name.
+    #[error(
+        "{0} and {1} are good for a worker of the same name: nothing was written; give one of them another id"
+    )]
+    Namesake(Box<Identity>, Box<Identity>),
     /// There is no authority.
     #[error("there is no {}: make an authority with \"lbctl pki init\"", .0.display())]
     NoAuthority(PathBuf),
@@ -143,6 +148,7 @@ impl Folder {
         if !force && let Some(there) = [&certificate, &key].into_iter().find(|file| file.exists()) {
             return Err(FolderError::Exists(there.clone()));
         }
+        self.check_namesakes(identity)?;
         let issued = self.authority.issue(identity, valid(lifetime));
         let issued = issued.map_err(|source| unusable(&self.directory, source))?;
         make(&folder)?;
@@ -152,6 +158,23 @@ impl Folder {
         // Whoever gets it would refuse it otherwise: the key and the certificate of the authority may not belong together.
         load(&folder, identity)?;
         Ok(folder)
+    }
+
+    /// One machine's workers must not be called like another's.
+    fn check_namesakes(&self, identity: &Identity) -> Result<(), FolderError> {
+        if identity.role != Role::Worker {
+            return Ok(());
+        }
+        let others = self.issued()?.into_iter().map(|(_, other)| other);
+        let is_namesake = |other: &Identity| {
+            other.role == Role::Worker
+                && other.name != identity.name
+                && (identity.is_worker(&other.name) || other.is_worker(&identity.name))
+        };
+        match others.into_iter().find(is_namesake) {
+            None => Ok(()),
+            Some(other) => Err(FolderError::Namesake(Box::new(identity.clone()), Box::new(other))),
+        }
     }
 
     /// Makes new certificates, with new keys, in place of those that end within `margin`, and returns their folders with whose

@@ -49,6 +49,10 @@ fn files_have_their_modes_and_are_never_overwritten_unasked() {
 
     assert_eq!(pki(&here, &["issue", "worker", "w2", "--instances", "8"]).code, 0);
     assert_eq!(pki(&here, &["issue", "worker", "w3", "--instances", "1025"]).code, 64);
+    let ended = pki(&here, &["issue", "worker", "w2-8"]);
+    assert_eq!(ended.code, 65, "{}", ended.stderr);
+    assert!(ended.stderr.contains("good for a worker of the same name"), "{}", ended.stderr);
+    assert_eq!(pki(&here, &["issue", "worker", "w2-9"]).code, 0);
 
     let ended = pki(&here, &["issue", "worker", "W 1"]);
     assert_eq!(ended.code, 64);
