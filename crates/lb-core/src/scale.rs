@@ -166,8 +166,10 @@ impl Planner {
         }
         let before = self.fleet.clone();
         let found = self.fleet.count();
+        // What is missing is still wanted, unless nobody wants it from us.
+        let is_obeyed = hosts.values().any(|host| host.obeys.is_some_and(|obeyed| obeyed.ours));
         let was = match self.desired {
-            Some(desired) if !believe => desired.max(found),
+            Some(desired) if !believe || is_obeyed => desired.max(found),
             _ => found,
         };
         if believe {

@@ -205,7 +205,7 @@ fn doing(
     }
     Some(match state {
         Some(FoundState::Running) => (Doing::Running, String::new()),
-        Some(FoundState::Stopping) => (Doing::Draining, "stops, and is started again".into()),
+        Some(FoundState::Stopping) => (Doing::Starting, "stops, and is started again".into()),
         Some(FoundState::Starting) => (Doing::Starting, String::new()),
         None | Some(FoundState::Dead { .. }) => {
             let again = record.and_then(|record| {

@@ -90,7 +90,7 @@ impl<E: Executor> Manager<E> {
     /// Looks, and does what follows.
     async fn turn(&mut self) {
         let orders = self.surroundings.orders.borrow_and_update().clone();
-        if let Some(order) = self.plans.take(&orders) {
+        if let Some(order) = self.plans.take(&orders, Instant::now()) {
             info!(
                 event = "plan_obeyed",
                 generation = order.generation.number(),

@@ -4,13 +4,19 @@
 //! obey the same without anybody having been elected. Generations grow over all balancers, and one that is not above the one that is
 //! obeyed is old: a balancer that was cut off must not undo what another one has planned meanwhile.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use lb_core::{
     id::BalancerId,
     scale::{Generation, Manual},
 };
 use lb_proto::parse::scaler::{HostOrder, TakenPlan};
+
+/// A scaler that has just started hears of all balancers within this. It does not obey anybody before: the first that answers need not
+/// be the one that the others obey.
+const ALL_HEARD: Duration = Duration::from_secs(1);
 
 /// What each balancer wants that this host is registered with. `None`: it has not said anything yet.
 pub(crate) type Orders = BTreeMap<BalancerId, Option<Arc<HostOrder>>>;
@@ -20,16 +26,22 @@ pub(crate) type Orders = BTreeMap<BalancerId, Option<Arc<HostOrder>>>;
 pub(crate) struct Plans {
     obeyed: Option<(BalancerId, Arc<HostOrder>)>,
     manual: Manual,
+    /// When the first balancer was there.
+    heard: Option<Instant>,
 }
 
 impl Plans {
     /// Takes in what balancers want now. Returns the plan if another one is obeyed from now on.
-    pub(crate) fn take(&mut self, orders: &Orders) -> Option<&HostOrder> {
+    pub(crate) fn take(&mut self, orders: &Orders, now: Instant) -> Option<&HostOrder> {
         for order in orders.values().flatten() {
             self.manual = self.manual.newer(order.manual);
         }
         // The leader may not have planned yet; until it has, the plan that there is holds.
         let (leader, order) = orders.first_key_value()?;
+        let heard = *self.heard.get_or_insert(now);
+        if now.duration_since(heard) < ALL_HEARD {
+            return None;
+        }
         let order = order.as_ref().filter(|order| order.generation > Generation::FIRST)?;
         let is_news = match &self.obeyed {
             None => true,
@@ -72,6 +84,12 @@ mod tests {
 
     type Order = Option<Arc<HostOrder>>;
 
+    impl Plans {
+        fn take_now(&mut self, orders: &Orders) -> Option<&HostOrder> {
+            self.take(orders, Instant::now())
+        }
+    }
+
     #[expect(clippy::unnecessary_wraps, reason = "as it stands among the orders")]
     fn order(generation: u64, numbers: &[u32]) -> Order {
         Some(Arc::new(HostOrder {
@@ -85,56 +103,72 @@ mod tests {
         of.iter().map(|(id, order)| (id.parse().unwrap(), order.clone())).collect()
     }
 
+    /// A scaler that has heard of everybody.
+    fn settled() -> Plans {
+        Plans { heard: Some(Instant::now() - ALL_HEARD), ..Plans::default() }
+    }
+
     fn numbers(plans: &Plans) -> Vec<u32> {
         plans.wanted().into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     #[test]
     fn the_lowest_id_is_obeyed() {
-        let mut plans = Plans::default();
-        assert!(plans.take(&orders(&[("b-1", None), ("b-2", order(5, &[1]))])).is_none());
+        let mut plans = settled();
+        assert!(plans.take_now(&orders(&[("b-1", None), ("b-2", order(5, &[1]))])).is_none());
         assert!(plans.wanted().is_none(), "the leader has not said anything");
-        plans.take(&orders(&[("b-1", order(1, &[1, 2])), ("b-2", order(5, &[1]))])).unwrap();
+        plans.take_now(&orders(&[("b-1", order(1, &[1, 2])), ("b-2", order(5, &[1]))])).unwrap();
         assert_eq!(numbers(&plans), [1, 2]);
         assert_eq!(plans.obeyed().unwrap().balancer.as_str(), "b-1");
     }
 
     #[test]
     fn a_plan_that_is_not_newer_is_ignored() {
-        let mut plans = Plans::default();
-        plans.take(&orders(&[("b-1", order(4, &[1]))])).unwrap();
+        let mut plans = settled();
+        plans.take_now(&orders(&[("b-1", order(4, &[1]))])).unwrap();
         for old in [3, 4] {
-            assert!(plans.take(&orders(&[("b-0", order(old, &[7]))])).is_none());
+            assert!(plans.take_now(&orders(&[("b-0", order(old, &[7]))])).is_none());
         }
         assert_eq!(numbers(&plans), [1]);
-        assert!(plans.take(&orders(&[("b-1", order(3, &[8]))])).is_none(), "nor of the same");
+        assert!(plans.take_now(&orders(&[("b-1", order(3, &[8]))])).is_none(), "nor of the same");
         // The new leader has heard what is obeyed, and goes on above it.
-        plans.take(&orders(&[("b-0", order(5, &[7]))])).unwrap();
+        plans.take_now(&orders(&[("b-0", order(5, &[7]))])).unwrap();
         assert_eq!(numbers(&plans), [7]);
     }
 
     #[test]
     fn a_plan_outlives_its_balancer() {
-        let mut plans = Plans::default();
-        plans.take(&orders(&[("b-1", order(4, &[1])), ("b-2", order(4, &[2]))])).unwrap();
-        assert!(plans.take(&orders(&[])).is_none());
+        let mut plans = settled();
+        plans.take_now(&orders(&[("b-1", order(4, &[1])), ("b-2", order(4, &[2]))])).unwrap();
+        assert!(plans.take_now(&orders(&[])).is_none());
         assert_eq!(numbers(&plans), [1]);
-        assert!(plans.take(&orders(&[("b-2", order(4, &[2]))])).is_none());
-        plans.take(&orders(&[("b-2", order(5, &[2]))])).unwrap();
+        assert!(plans.take_now(&orders(&[("b-2", order(4, &[2]))])).is_none());
+        plans.take_now(&orders(&[("b-2", order(5, &[2]))])).unwrap();
         assert_eq!(numbers(&plans), [2]);
     }
 
     #[test]
     fn the_newest_setting_by_hand_counts_whoever_tells_it() {
-        let mut plans = Plans::default();
+        let mut plans = settled();
         let set = |generation, count| {
             let generation = Generation::new(generation).unwrap();
             let manual = Manual { mode: Mode::Set(count), generation };
             Some(Arc::new(HostOrder { manual, ..HostOrder::default() }))
         };
-        plans.take(&orders(&[("b-1", set(1, 3)), ("b-2", set(2, 4))]));
-        plans.take(&orders(&[("b-1", set(1, 3))]));
+        plans.take_now(&orders(&[("b-1", set(1, 3)), ("b-2", set(2, 4))]));
+        plans.take_now(&orders(&[("b-1", set(1, 3))]));
         assert_eq!(plans.manual().mode, Mode::Set(4));
         assert!(plans.wanted().is_none());
+    }
+
+    #[test]
+    fn nobody_is_obeyed_before_all_are_heard() {
+        let (mut plans, begun) = (Plans::default(), Instant::now());
+        let first = orders(&[("b-2", order(5, &[1]))]);
+        assert!(plans.take(&first, begun).is_none());
+        let both = orders(&[("b-1", order(4, &[1, 2])), ("b-2", order(5, &[1]))]);
+        assert!(plans.take(&both, begun + ALL_HEARD / 2).is_none());
+        plans.take(&both, begun + ALL_HEARD).unwrap();
+        assert_eq!(numbers(&plans), [1, 2]);
     }
 }

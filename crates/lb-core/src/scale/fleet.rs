@@ -82,8 +82,8 @@ impl Fleet {
         self.seats.get(host)
     }
 
-    /// Begins a round: takes in which hosts are there. With `taken_over`, what they run is what is wanted.
-    /// Hosts are gone for good after `grace`.
+    /// Begins a round: takes in which hosts are there. With `taken_over`, what those run that obey somebody else is what is wanted
+    /// there. Hosts are gone for good after `grace`.
     pub(super) fn see(
         &mut self,
         hosts: &Hosts<'_>,
@@ -97,7 +97,9 @@ impl Fleet {
             let is_new = !self.seats.contains_key(id);
             let seat = self.seats.entry(id.clone()).or_default();
             seat.gone_since = None;
-            if is_new || taken_over {
+            // Where we are obeyed, what we want is what runs, or is about to.
+            let is_anothers = host.obeys.is_some_and(|obeyed| !obeyed.ours);
+            if is_new || taken_over && is_anothers {
                 seat.adopt(host, if is_new { &Why::Found } else { &Why::TakenOver });
                 let instances = u32::try_from(seat.wanted.len()).unwrap_or(u32::MAX);
                 if is_new && instances > 0 {

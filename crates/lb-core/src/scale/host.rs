@@ -63,9 +63,9 @@ pub enum InstanceState {
     Starting,
     /// It is registered and takes calls.
     Registered,
-    /// It finishes what it has.
+    /// It takes no calls and finishes what it has, because somebody else wants that, or because it is being restarted.
     Draining,
-    /// It has been told to end.
+    /// Its scaler has told it to end.
     Stopping,
     /// It died again and again, and its scaler has given up on it.
     Failed {
@@ -75,9 +75,9 @@ pub enum InstanceState {
 }
 
 impl InstanceState {
-    /// It runs, or is about to, and nobody has sent it away.
+    /// It runs, or is about to, and its scaler has not sent it away.
     pub(super) fn is_staying(&self) -> bool {
-        matches!(self, Self::Starting | Self::Registered)
+        matches!(self, Self::Starting | Self::Registered | Self::Draining)
     }
 }
 

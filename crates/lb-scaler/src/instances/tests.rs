@@ -209,11 +209,23 @@ fn one_that_still_stops_is_started_when_it_has_ended() {
     let mut host = Host::new();
     host.found.insert(1, found(FoundState::Stopping));
     assert_eq!(host.reconcile(&[1]), []);
-    assert_eq!(host.reported(&[1], 1).unwrap().0, Doing::Draining);
+    assert_eq!(host.reported(&[1], 1).unwrap().0, Doing::Starting);
     host.found.remove(&1);
     assert_eq!(host.reconcile(&[1]), [Action::Start(1)]);
     let wanted = BTreeSet::from([1]);
     assert!(host.instances.is_moving(&wanted, &host.found));
     host.found.insert(1, running());
     assert!(!host.instances.is_moving(&wanted, &host.found));
+}
+
+/// One that an operator restarts is wanted as before; balancers are not to take it for one that is sent away.
+#[test]
+fn what_is_restarted_by_somebody_else_starts() {
+    let mut host = Host::new();
+    host.found.insert(1, running());
+    host.reconcile(&[1]);
+    host.found.insert(1, found(FoundState::Stopping));
+    let (doing, reason) = host.reported(&[1], 1).unwrap();
+    assert_eq!((doing, reason.as_str()), (Doing::Starting, "stops, and is started again"));
+    assert_eq!(host.reported(&[], 1).unwrap().0, Doing::Draining);
 }

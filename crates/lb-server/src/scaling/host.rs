@@ -136,7 +136,8 @@ pub(super) fn worker_of<'a>(reported: &Reported, workers: &'a Workers) -> Option
 pub(super) fn state(reported: &Reported, worker: Option<&WorkerStatus>) -> InstanceState {
     match (reported.doing, worker.map(|worker| worker.standing)) {
         (Doing::Failed, _) => InstanceState::Failed { reason: reported.reason.as_str().into() },
-        (Doing::Draining, _) | (_, Some(Standing::Draining)) => InstanceState::Draining,
+        (Doing::Draining, _) => InstanceState::Stopping,
+        (_, Some(Standing::Draining)) => InstanceState::Draining,
         (_, None | Some(Standing::Waiting)) => InstanceState::Starting,
         (_, Some(_)) => InstanceState::Registered,
     }

@@ -158,7 +158,7 @@ impl World<'_> {
             let worker = &self.workers[place];
             let state = match worker.life {
                 _ if scaler.starting[place].is_some() => InstanceState::Starting,
-                Life::Up | Life::Frozen if worker.draining => InstanceState::Draining,
+                Life::Up | Life::Frozen if worker.draining => InstanceState::Stopping,
                 Life::Up | Life::Frozen if worker.links[0].number.is_some() => {
                     InstanceState::Registered
                 }

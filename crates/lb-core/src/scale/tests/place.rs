@@ -203,7 +203,7 @@ fn an_instance_that_restarts_stays_wanted() {
 fn numbers_are_not_used_while_they_drain() {
     let mut planner = Planner::new(Settings::default(), at(0));
     let mut draining = host("h1", 4, 2);
-    draining.instances[0].state = InstanceState::Draining;
+    draining.instances[0].state = InstanceState::Stopping;
     let plan = planner.plan(at(9), NOON, &[draining], mode(Mode::Set(3))).unwrap();
     let numbers: Vec<_> = plan.hosts[0].instances.iter().map(|wanted| wanted.number).collect();
     assert_eq!(numbers, [2, 3, 4]);

@@ -42,6 +42,29 @@ fn whoever_is_not_obeyed_follows_what_runs() {
     assert_eq!(planner.latest().unwrap().desired, 6);
 }
 
+/// A scaler that was restarted hears another balancer first. That is no reason to change anything on the other hosts.
+#[test]
+fn one_host_that_obeys_another_leaves_the_plan_of_the_others() {
+    let mut planner = Planner::new(settings(|raw| raw.min = 6), at(0));
+    let hosts = ["h1", "h2"].map(|id| obeys(7, false, host(id, 2, 2)));
+    let plan = planner.plan(at(5), NOON, &hosts, Manual::default()).unwrap();
+    assert_eq!((plan.generation.number(), plan.desired, plan.missing), (8, 6, 2));
+    let [mut one, two] = hosts;
+    // What is restarted, or was drained by hand, is wanted as before; what its scaler stops is not.
+    one.instances[0].state = InstanceState::Draining;
+    one.instances[1].state = InstanceState::Stopping;
+    // Of the other, one has died and is not reported as running yet.
+    let mut two = obeys(8, true, two);
+    two.instances.pop();
+    let hosts = [obeys(9, false, one), two];
+    let paused = mode(Mode::Paused);
+    let plan = planner.plan(at(6), NOON, &hosts, paused).unwrap();
+    let numbers =
+        |host: &HostPlan| host.instances.iter().map(|wanted| wanted.number).collect::<Vec<_>>();
+    assert_eq!(plan.hosts.iter().map(numbers).collect::<Vec<_>>(), [vec![1], vec![1, 2]]);
+    assert_eq!((plan.generation.number(), plan.desired, plan.missing), (10, 6, 3));
+}
+
 /// The leader dies together with a host: who comes after it knows what was there.
 #[test]
 fn a_host_that_is_lost_with_the_leader_is_made_good() {
