@@ -50,7 +50,11 @@ impl Plans {
                     // The same plan may get other words, and a host its place in it.
                     || order.generation == obeyed.generation && **order != **obeyed
             }
-            Some((_, obeyed)) => order.generation > obeyed.generation,
+            // The highest number says nothing any more.
+            Some((_, obeyed)) => {
+                order.generation > obeyed.generation
+                    || order.generation.number() == Generation::LIMIT
+            }
         };
         if !is_news {
             return None;
@@ -170,5 +174,15 @@ mod tests {
         assert!(plans.take(&both, begun + ALL_HEARD / 2).is_none());
         plans.take(&both, begun + ALL_HEARD).unwrap();
         assert_eq!(numbers(&plans), [1, 2]);
+    }
+
+    /// Somebody has said that it obeys the last plan of all: the leader is obeyed nevertheless.
+    #[test]
+    fn the_leader_is_obeyed_at_the_highest_generation() {
+        let (mut plans, last) = (settled(), Generation::LIMIT);
+        plans.take_now(&orders(&[("b-2", order(last, &[1]))])).unwrap();
+        plans.take_now(&orders(&[("b-1", order(last, &[2]))])).unwrap();
+        plans.take_now(&orders(&[("b-1", order(last, &[3]))])).unwrap();
+        assert_eq!(numbers(&plans), [3]);
     }
 }

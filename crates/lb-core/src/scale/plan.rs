@@ -26,10 +26,10 @@ impl Generation {
         self.0
     }
 
-    /// The one after it.
+    /// The one after it; at the limit, itself: nobody takes it for a new one, and nobody refuses it.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+        if self.0 < Self::LIMIT { Self(self.0 + 1) } else { self }
     }
 }
 

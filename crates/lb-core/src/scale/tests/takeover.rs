@@ -65,6 +65,18 @@ fn one_host_that_obeys_another_leaves_the_plan_of_the_others() {
     assert_eq!((plan.generation.number(), plan.desired, plan.missing), (10, 6, 3));
 }
 
+/// Whoever says that it obeys the last plan of all leaves none to make; nobody refuses what comes then.
+#[test]
+fn the_highest_generation_is_the_last_one() {
+    let mut planner = Planner::new(Settings::default(), at(0));
+    let hosts = [obeys(Generation::LIMIT, false, host("h1", 8, 3))];
+    let plan = planner.plan(at(5), NOON, &hosts, Manual::default()).unwrap();
+    assert_eq!(Generation::new(plan.generation.number()), Some(plan.generation));
+    let last = Generation::new(Generation::LIMIT).unwrap();
+    let set = Manual { mode: Mode::Set(1), generation: last }.changed(Mode::Auto);
+    assert_eq!(set.generation, last);
+}
+
 /// The leader dies together with a host: who comes after it knows what was there.
 #[test]
 fn a_host_that_is_lost_with_the_leader_is_made_good() {
