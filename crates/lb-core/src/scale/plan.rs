@@ -40,7 +40,7 @@ impl fmt::Display for Generation {
 }
 
 /// What an operator wants; it stands above the demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Mode {
     /// The demand decides.
     #[default]
@@ -71,10 +71,12 @@ pub struct Manual {
 }
 
 impl Manual {
-    /// The newer of two settings; this one if they are equally new.
+    /// The newer of two settings. Of two that are equally new, set at two balancers at once, all settle on the same: pausing stands
+    /// above a number, a higher number above a lower one, and that above the demand.
     #[must_use]
     pub fn newer(self, other: Self) -> Self {
-        if other.generation > self.generation { other } else { self }
+        let rank = |manual: Self| (manual.generation, manual.mode);
+        if rank(other) > rank(self) { other } else { self }
     }
 
     /// This setting replaced by a new one.

@@ -98,6 +98,13 @@ fn the_newest_setting_holds() {
     assert_eq!(first.newer(second), second);
     assert_eq!(second.newer(first), second);
     assert_eq!(Manual::default().newer(first).mode, Mode::Set(3));
+    // Set at two balancers at once.
+    for (one, other) in
+        [(Mode::Set(3), Mode::Set(4)), (Mode::Auto, Mode::Set(0)), (Mode::Set(9), Mode::Paused)]
+    {
+        let (one, other) = (mode(one), mode(other));
+        assert_eq!((one.newer(other), other.newer(one)), (other, other));
+    }
     assert_eq!(Generation::new(u64::MAX), None);
 }
 
