@@ -72,7 +72,7 @@ impl<E: Executor> Manager<E> {
     async fn run(mut self, mut watchdog: Watchdog) {
         let stop = self.surroundings.stop.clone();
         loop {
-            self.turn().await;
+            self.turn(&mut watchdog).await;
             watchdog.feed();
             let pause = if self.is_moving() { BUSY } else { CALM };
             tokio::select! {
@@ -88,7 +88,7 @@ impl<E: Executor> Manager<E> {
     }
 
     /// Looks, and does what follows.
-    async fn turn(&mut self) {
+    async fn turn(&mut self, watchdog: &mut Watchdog) {
         let orders = self.surroundings.orders.borrow_and_update().clone();
         if let Some(order) = self.plans.take(&orders, Instant::now()) {
             info!(
@@ -113,14 +113,20 @@ impl<E: Executor> Manager<E> {
         if let Some(wanted) = &wanted {
             let actions = self.instances.reconcile(wanted, &self.found, now);
             for action in actions {
-                self.carry_out(action).await;
+                let obeys = self.carry_out(action).await;
+                watchdog.feed();
+                if !obeys {
+                    // Whatever answers nothing now would let each of the others wait for as long.
+                    break;
+                }
             }
         }
         self.log();
         self.report(&wanted.unwrap_or_else(|| self.found.keys().copied().collect()));
     }
 
-    async fn carry_out(&mut self, action: Action) {
+    /// False if what starts and stops instances is out of order.
+    async fn carry_out(&mut self, action: Action) -> bool {
         let done = match action {
             Action::Start(number) => match self.room_for_one() {
                 Ok(()) => {
@@ -146,8 +152,10 @@ impl<E: Executor> Manager<E> {
             Err(error) => {
                 self.instances.failed(action, &error, Instant::now());
                 debug!(?action, %error, "an instance does not obey");
+                return matches!(error, ExecutorError::Hopeless(_));
             }
         }
+        true
     }
 
     /// Whether the machine has the memory for another instance.
@@ -243,4 +251,76 @@ impl<E: Executor> Manager<E> {
 fn differs(latest: &Report, next: &Report) -> bool {
     let still = |report: &Report| Report { free_millicores: 0, free_memory: 0, ..report.clone() };
     still(latest) != still(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lb_core::scale::{Bounds, Generation, Needs};
+    use lb_proto::parse::scaler::HostOrder;
+
+    use super::*;
+
+    /// It lists what there is, and answers no order.
+    #[derive(Default)]
+    struct Hanging {
+        asked: Vec<u32>,
+    }
+
+    impl Executor for Hanging {
+        async fn list(&mut self) -> Result<BTreeMap<u32, Found>, ExecutorError> {
+            Ok(BTreeMap::new())
+        }
+
+        async fn start(&mut self, number: u32) -> Result<(), ExecutorError> {
+            self.asked.push(number);
+            Err(ExecutorError::Unavailable("no reply".into()))
+        }
+
+        async fn stop(&mut self, _: u32) -> Result<(), ExecutorError> {
+            unreachable!("nothing runs")
+        }
+
+        async fn news(&mut self) {
+            std::future::pending::<()>().await;
+        }
+
+        fn outlives(&self) -> bool {
+            true
+        }
+    }
+
+    /// Each order may take seconds then: all of them in one turn would outlast the watchdog.
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_answer_is_asked_once_a_turn() {
+        let order = HostOrder {
+            generation: Generation::new(1).unwrap(),
+            instances: (1..=64).map(|number| (number, String::new())).collect(),
+            ..HostOrder::default()
+        };
+        let orders = Orders::from([("b".parse().unwrap(), Some(Arc::new(order)))]);
+        let needs = Needs { millicores: 0, memory: 0 };
+        let capacity = Capacity { bounds: Bounds::new(0, 64).unwrap(), needs };
+        let mut manager = Manager {
+            executor: Hanging::default(),
+            surroundings: Surroundings {
+                orders: watch::channel(orders).1,
+                reports: watch::channel(Report::default()).0,
+                capacity: watch::channel(capacity).1,
+                stop: CancellationToken::new(),
+                stop_limit: Duration::ZERO,
+            },
+            plans: Plans::default(),
+            instances: Instances::default(),
+            meter: Meter::new(),
+            found: BTreeMap::new(),
+            problem: String::new(),
+        };
+        let mut watchdog = Watchdog::from_environment();
+        manager.turn(&mut watchdog).await;
+        sleep(CALM).await;
+        manager.turn(&mut watchdog).await;
+        assert_eq!(manager.executor.asked, [1]);
+    }
 }

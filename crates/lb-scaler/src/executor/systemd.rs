@@ -6,8 +6,9 @@
 //! Which worker an instance is stands in the unit's status line, which the worker has told systemd when it was ready: "worker ID on
 //! ADDRESS". So nothing needs to be configured twice, and it holds under certificates as well.
 
-use std::{collections::BTreeMap, future::pending, time::Duration};
+use std::{collections::BTreeMap, fmt, future::pending, time::Duration};
 
+use tokio::time::timeout;
 use tracing::debug;
 use zbus_systemd::{
     systemd1::{ManagerProxy, ServiceProxy},
@@ -16,6 +17,7 @@ use zbus_systemd::{
 };
 
 use lb_core::id::WorkerId;
+use lb_proto::parse::scaler::NUMBER_LIMIT;
 use lb_runtime::exit;
 
 use super::{Executor, ExecutorError, Found, FoundState};
@@ -52,19 +54,17 @@ impl Systemd {
 
     fn number(&self, unit: &str) -> Option<u32> {
         let text = unit.strip_prefix(&self.prefix)?.strip_suffix(".service")?;
-        // An instance of another name, or "07", is somebody else's.
-        text.parse().ok().filter(|number: &u32| *number > 0 && number.to_string() == text)
+        // An instance of another name, "07", or a number that nobody plans, is somebody else's.
+        let is_ours =
+            |number: &u32| (1..=NUMBER_LIMIT).contains(number) && number.to_string() == text;
+        text.parse().ok().filter(is_ours)
     }
 
     async fn manager(&mut self) -> Result<ManagerProxy<'static>, ExecutorError> {
         let connection = if let Some(connection) = &self.connection {
             connection.clone()
         } else {
-            let opened = async { Builder::system()?.method_timeout(METHOD_LIMIT).build().await };
-            let opened = opened.await.map_err(|error| {
-                ExecutorError::Unavailable(format!("cannot reach systemd over D-Bus: {error}"))
-            })?;
-            self.connection.insert(opened).clone()
+            self.connection.insert(open(Builder::system()).await?).clone()
         };
         let proxy =
             ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await;
@@ -116,7 +116,8 @@ impl Systemd {
             .build()
             .await?;
         let state = match active {
-            "active" | "reloading" => FoundState::Running,
+            // Newer systemd knows more states than these, all of something that is there.
+            "active" | "reloading" | "refreshing" | "maintenance" => FoundState::Running,
             "activating" => FoundState::Starting,
             "deactivating" => FoundState::Stopping,
             "failed" => {
@@ -132,6 +133,38 @@ impl Systemd {
             worker: worker(&service.status_text().await?),
             restarts: service.n_restarts().await?,
         }))
+    }
+}
+
+async fn open(to: zbus::Result<Builder<'_>>) -> Result<Connection, ExecutorError> {
+    let unreachable = |error: &dyn fmt::Display| {
+        ExecutorError::Unavailable(format!("cannot reach systemd over D-Bus: {error}"))
+    };
+    let opened = async { to?.method_timeout(METHOD_LIMIT).build().await };
+    // A bus that hangs takes the connection, and says nothing.
+    let opened = timeout(METHOD_LIMIT, opened).await.map_err(|error| unreachable(&error))?;
+    opened.map_err(|error| unreachable(&error))
+}
+
+/// Whether a unit is not there any more. Every other error says nothing of the unit.
+fn is_gone(error: &zbus::Error) -> bool {
+    const GONE: [&str; 5] = [
+        "org.freedesktop.systemd1.NoSuchUnit",
+        "org.freedesktop.DBus.Error.UnknownObject",
+        "org.freedesktop.DBus.Error.UnknownMethod",
+        "org.freedesktop.DBus.Error.UnknownInterface",
+        "org.freedesktop.DBus.Error.UnknownProperty",
+    ];
+    match error {
+        zbus::Error::MethodError(name, ..) => GONE.contains(&name.as_str()),
+        zbus::Error::FDO(error) => matches!(
+            **error,
+            zbus::fdo::Error::UnknownObject(_)
+                | zbus::fdo::Error::UnknownMethod(_)
+                | zbus::fdo::Error::UnknownInterface(_)
+                | zbus::fdo::Error::UnknownProperty(_)
+        ),
+        _ => false,
     }
 }
 
@@ -163,7 +196,7 @@ impl Executor for Systemd {
             let Some(number) = self.number(&name).filter(|_| is_there) else { continue };
             match self.look(&connection, path, (&active, &sub)).await {
                 Ok(instance) => found.extend(instance.map(|instance| (number, instance))),
-                Err(error @ zbus::Error::MethodError(..)) => {
+                Err(error) if is_gone(&error) => {
                     // Units come and go between two questions.
                     debug!(unit = name, %error, "a unit cannot be looked at");
                 }

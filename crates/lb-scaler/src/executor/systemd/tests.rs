@@ -112,7 +112,10 @@ impl Service {
 impl Service {
     #[zbus(property)]
     fn status_text(&self) -> fdo::Result<String> {
-        Ok(self.unit()?.status)
+        match self.unit()?.status.as_str() {
+            "too busy" => Err(fdo::Error::LimitsExceeded("too many questions".into())),
+            status => Ok(status.to_owned()),
+        }
     }
 
     #[zbus(property, name = "NRestarts")]
@@ -185,9 +188,10 @@ async fn a_unit_is_started_watched_and_stopped() {
 #[tokio::test]
 async fn instances_that_are_not_numbered_are_left_alone() {
     let (mut systemd, units, _serving) = systemd("lb-worker@.service", true).await;
-    for name in ["lb-worker@blue.service", "lb-worker@07.service", "lb-worker@0.service"] {
+    for instance in ["blue", "07", "0", "65536", "20261122"] {
+        let name = format!("lb-worker@{instance}.service");
         let unit = Unit { active: "active", status: String::new(), restarts: 0 };
-        units.lock().unwrap().insert(name.to_owned(), unit);
+        units.lock().unwrap().insert(name, unit);
     }
     assert_eq!(systemd.list().await.unwrap(), BTreeMap::new());
 }
@@ -219,6 +223,37 @@ async fn a_bus_that_is_gone_is_told_and_asked_for_anew() {
     };
     assert!(text.starts_with("systemd does not answer over D-Bus"), "{text}");
     assert!(systemd.connection.is_none());
+}
+
+#[tokio::test]
+async fn a_unit_that_cannot_be_looked_at_has_not_ended() {
+    let (mut systemd, units, _serving) = systemd("lb-worker@.service", true).await;
+    systemd.start(1).await.unwrap();
+    change(&units, |unit| (unit.active, unit.status) = ("active", "too busy".into()));
+    assert!(matches!(systemd.list().await, Err(ExecutorError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_unit_in_a_state_of_newer_versions_runs() {
+    let (mut systemd, units, _serving) = systemd("lb-worker@.service", true).await;
+    systemd.start(1).await.unwrap();
+    change(&units, |unit| unit.active = "refreshing");
+    assert_eq!(systemd.list().await.unwrap()[&1].state, FoundState::Running);
+}
+
+#[test]
+fn a_unit_that_ended_between_two_questions_is_gone() {
+    assert!(is_gone(&fdo::Error::UnknownObject(String::new()).into()));
+    assert!(!is_gone(&fdo::Error::LimitsExceeded(String::new()).into()));
+}
+
+/// The kernel takes connections for a bus that hangs.
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_hangs_is_told() {
+    let (one, _silent) = UnixStream::pair().unwrap();
+    let error = open(Ok(Builder::unix_stream(one))).await.unwrap_err();
+    let text = "cannot reach systemd over D-Bus: deadline has elapsed";
+    assert_eq!(error, ExecutorError::Unavailable(text.into()));
 }
 
 #[test]
