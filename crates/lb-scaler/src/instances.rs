@@ -105,7 +105,8 @@ impl Instances {
         for (&number, found) in found.iter().filter(|(number, _)| !wanted.contains(number)) {
             let record = self.records.entry(number).or_default();
             // What is wanted again later begins anew.
-            let ordered = record.ordered;
+            let has_ended = matches!(found.state, FoundState::Dead { .. });
+            let ordered = record.ordered.filter(|_| !has_ended);
             *record = Record { ordered, ..Record::default() };
             let is_there = matches!(found.state, FoundState::Starting | FoundState::Running);
             if is_there && record.may_order(now) {

@@ -229,3 +229,16 @@ fn what_is_restarted_by_somebody_else_starts() {
     assert_eq!((doing, reason.as_str()), (Doing::Starting, "stops, and is started again"));
     assert_eq!(host.reported(&[], 1).unwrap().0, Doing::Draining);
 }
+
+/// It was stopped as it should be, however it ended: that is no death when it is wanted again.
+#[test]
+fn what_failed_while_it_was_stopped_begins_anew() {
+    let mut host = Host::new();
+    host.found.insert(1, running());
+    host.reconcile(&[1]);
+    assert_eq!(host.reconcile(&[]), [Action::Stop(1)]);
+    host.found.insert(1, dead());
+    assert_eq!(host.reconcile(&[]), []);
+    assert_eq!(host.reconcile(&[1]), [Action::Start(1)]);
+    assert_eq!(host.instances.notice(), None);
+}
