@@ -153,18 +153,14 @@ impl Instances {
         self.notices.pop_front()
     }
 
-    /// Whether something is under way, so that it is worth looking often.
+    /// Whether something starts, so that it is worth looking often. Nobody waits for a drain, which takes long.
     pub(crate) fn is_moving(&self, wanted: &BTreeSet<u32>, found: &BTreeMap<u32, Found>) -> bool {
-        let settled = |number: &u32| {
-            let is_running =
-                |found: &Found| found.state == FoundState::Running && found.worker.is_some();
+        let is_settled = |number: &u32| {
             let given_up = self.records.get(number).is_some_and(|record| record.given_up.is_some());
-            given_up || found.get(number).is_some_and(is_running)
+            let state = found.get(number).map(|found| &found.state);
+            given_up || matches!(state, Some(FoundState::Running | FoundState::Stopping))
         };
-        let is_leaving = |(number, found): (&u32, &Found)| {
-            !wanted.contains(number) && !matches!(found.state, FoundState::Dead { .. })
-        };
-        !wanted.iter().all(settled) || found.iter().any(is_leaving)
+        !wanted.iter().all(is_settled)
     }
 
     /// For the report: what is there, and what should be.

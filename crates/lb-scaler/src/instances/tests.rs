@@ -230,6 +230,22 @@ fn what_is_restarted_by_somebody_else_starts() {
     assert_eq!(host.reported(&[], 1).unwrap().0, Doing::Draining);
 }
 
+#[test]
+fn only_what_starts_is_looked_at_often() {
+    let mut host = Host::new();
+    let is_moving = |host: &Host, wanted: &[u32]| {
+        host.instances.is_moving(&wanted.iter().copied().collect(), &host.found)
+    };
+    assert!(is_moving(&host, &[1]));
+    host.found.insert(1, found(FoundState::Starting));
+    assert!(is_moving(&host, &[1]));
+    // A unit of one's own may not say who it is.
+    host.found.insert(1, Found { worker: None, ..running() });
+    assert!(!is_moving(&host, &[1]));
+    host.found.insert(1, found(FoundState::Stopping));
+    assert!(!is_moving(&host, &[]));
+}
+
 /// It was stopped as it should be, however it ended: that is no death when it is wanted again.
 #[test]
 fn what_failed_while_it_was_stopped_begins_anew() {
