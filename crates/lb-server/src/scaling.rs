@@ -138,6 +138,7 @@ impl Fleet {
         let workers = self.workers(registry, now);
         self.planner.observe(now, Demand::of(workers.values().cloned()));
         self.hosts.retain(|_, host| host.stays(&workers, now));
+        self.hosts.values_mut().for_each(|host| host.watch(&workers, now));
         let seen = self.hosts.values().filter_map(|host| host.seen(&workers, &self.balancer));
         let hosts: Vec<Host> = seen.collect();
         if let Some(plan) = self.planner.plan(now, time_of_day(), &hosts, self.manual) {

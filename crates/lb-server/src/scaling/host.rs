@@ -1,16 +1,25 @@
 //! One host, by what its scaler says and what the registry knows of its workers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lb_core::{
     id::{BalancerId, WorkerId},
     registry::{Standing, WorkerStatus},
-    scale::{Bounds, Host, Instance, InstanceState, Obeyed},
+    scale::{Bounds, FAILED_PAUSE, Host, Instance, InstanceState, Obeyed},
     time::Timestamp,
 };
 use lb_proto::parse::scaler::{Doing, HostOrder, Offer, Report, Reported};
 
 use super::{Orders, StreamKey, UNATTENDED};
+
+/// An instance must be registered within this since it was started. Workers start within seconds and look for balancers all the time, so
+/// that one is cut off, or is not who it should be.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(60);
+/// How long one that is not counts as failed; ends before the planner tries it again.
+const TOLD_FOR: Duration = FAILED_PAUSE.saturating_sub(Duration::from_secs(60));
+/// What an operator reads of it.
+pub(super) const UNREGISTERED: &str =
+    "it has not registered within 60 s of its start; its journal says why";
 
 /// All workers of the service, by id.
 pub(super) type Workers = BTreeMap<WorkerId, WorkerStatus>;
@@ -27,6 +36,10 @@ pub(super) struct Attended {
     /// Whether any stream has. Before, nobody knows what runs there.
     is_known: bool,
     gone_since: Timestamp,
+    /// Instances that are started and not registered: since when.
+    waiting: BTreeMap<u32, Timestamp>,
+    /// Those that have taken too long: since when that is so.
+    unregistered: BTreeMap<u32, Timestamp>,
 }
 
 impl Attended {
@@ -38,10 +51,22 @@ impl Attended {
         before: Option<Self>,
         now: Timestamp,
     ) -> Self {
-        let is_known = before.as_ref().is_some_and(|before| before.is_known);
-        let report = before.map_or_else(Report::default, |before| before.report);
-        let orders = Some(orders);
-        Self { offer, report, key, orders, has_reported: false, is_known, gone_since: now }
+        let mut attended = Self {
+            offer,
+            report: Report::default(),
+            key,
+            orders: Some(orders),
+            has_reported: false,
+            is_known: false,
+            gone_since: now,
+            waiting: BTreeMap::new(),
+            unregistered: BTreeMap::new(),
+        };
+        if let Some(before) = before {
+            (attended.report, attended.is_known) = (before.report, before.is_known);
+            attended.unregistered = before.unregistered;
+        }
+        attended
     }
 
     pub(super) fn is_on(&self, key: StreamKey) -> bool {
@@ -85,6 +110,47 @@ impl Attended {
                 && self.report.instances.values().any(registered)
     }
 
+    /// Notes which instances take too long to register. To be called before each look.
+    pub(super) fn watch(&mut self, workers: &Workers, now: Timestamp) {
+        self.unregistered.retain(|_, since| now.since(*since) < TOLD_FOR);
+        if !self.is_ready() {
+            self.waiting.clear();
+            return;
+        }
+        let reported = &self.report.instances;
+        let waits = |number: &u32| {
+            let reported = reported.get(number);
+            reported.is_some_and(|reported| {
+                state(reported, worker_of(reported, workers)) == InstanceState::Starting
+            })
+        };
+        self.waiting.retain(|number, _| waits(number));
+        for &number in reported.keys().filter(|number| waits(number)) {
+            let since = *self.waiting.entry(number).or_insert(now);
+            if now.since(since) >= REGISTERED_WITHIN {
+                self.unregistered.entry(number).or_insert(now);
+            }
+        }
+    }
+
+    /// Instances that have taken too long to register, of late.
+    pub(super) fn unregistered(&self) -> impl Iterator<Item = u32> {
+        self.unregistered.keys().copied()
+    }
+
+    /// What an instance does.
+    pub(super) fn state(
+        &self,
+        number: u32,
+        reported: &Reported,
+        worker: Option<&WorkerStatus>,
+    ) -> InstanceState {
+        if self.unregistered.contains_key(&number) {
+            return InstanceState::Failed { reason: UNREGISTERED.into() };
+        }
+        state(reported, worker)
+    }
+
     /// As the planner sees it; not at all before it is known what runs there.
     pub(super) fn seen(&self, workers: &Workers, balancer: &BalancerId) -> Option<Host> {
         if !self.is_known {
@@ -96,7 +162,7 @@ impl Attended {
             // Of a host that nobody speaks for, only what is registered is known to be there.
             (attended || worker.is_some()).then(|| Instance {
                 number: *number,
-                state: state(reported, worker),
+                state: self.state(*number, reported, worker),
                 outstanding: worker.map(|worker| worker.estimate),
             })
         });
@@ -133,12 +199,75 @@ pub(super) fn worker_of<'a>(reported: &Reported, workers: &'a Workers) -> Option
 }
 
 /// What an instance does, by its scaler and by the registry.
-pub(super) fn state(reported: &Reported, worker: Option<&WorkerStatus>) -> InstanceState {
+fn state(reported: &Reported, worker: Option<&WorkerStatus>) -> InstanceState {
     match (reported.doing, worker.map(|worker| worker.standing)) {
         (Doing::Failed, _) => InstanceState::Failed { reason: reported.reason.as_str().into() },
         (Doing::Draining, _) => InstanceState::Stopping,
         (_, Some(Standing::Draining)) => InstanceState::Draining,
         (_, None | Some(Standing::Waiting)) => InstanceState::Starting,
         (_, Some(_)) => InstanceState::Registered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use lb_core::scale::Needs;
+
+    use super::*;
+
+    fn attended(now: Timestamp) -> Attended {
+        let offer = Offer {
+            host: "h".parse().unwrap(),
+            instance: 1,
+            cluster: "test".parse().unwrap(),
+            services: vec!["a.B".parse().unwrap()],
+            bounds: Bounds::new(0, 4).unwrap(),
+            needs: Needs { millicores: 0, memory: 0 },
+            executor: "hand".into(),
+            version: String::new(),
+        };
+        let (orders, _) = watch::channel(Arc::new(HostOrder::default()));
+        Attended::new(offer, StreamKey(1), orders, None, now)
+    }
+
+    fn running(number: u32) -> Report {
+        let worker = Some("h-1".parse().unwrap());
+        let reported = Reported { worker, doing: Doing::Running, reason: String::new() };
+        Report { instances: BTreeMap::from([(number, reported)]), ..Report::default() }
+    }
+
+    #[test]
+    fn what_runs_and_does_not_register_has_failed() {
+        let (begun, workers) = (Timestamp::default(), Workers::new());
+        let mut host = attended(begun);
+        host.report(running(1), begun);
+        let state = |host: &Attended| {
+            let host = host.seen(&workers, &"b".parse().unwrap()).unwrap();
+            host.instances.first().map(|instance| instance.state.clone())
+        };
+        host.watch(&workers, begun);
+        host.watch(&workers, begun + REGISTERED_WITHIN / 2);
+        assert_eq!(state(&host), Some(InstanceState::Starting));
+        let late = begun + REGISTERED_WITHIN;
+        host.watch(&workers, late);
+        assert_eq!(state(&host), Some(InstanceState::Failed { reason: UNREGISTERED.into() }));
+        // It is stopped, and still told of for a while.
+        host.report(Report::default(), late);
+        host.watch(&workers, late + TOLD_FOR / 2);
+        assert_eq!(host.unregistered().collect::<Vec<_>>(), [1]);
+        host.watch(&workers, late + TOLD_FOR);
+        assert_eq!(host.unregistered().count(), 0);
+    }
+
+    #[test]
+    fn what_a_scaler_restarts_is_not_what_it_sends_away() {
+        let state_of = |doing| {
+            let reported = Reported { worker: None, doing, reason: String::new() };
+            state(&reported, None)
+        };
+        assert_eq!(state_of(Doing::Starting), InstanceState::Starting);
+        assert_eq!(state_of(Doing::Draining), InstanceState::Stopping);
     }
 }

@@ -16,7 +16,7 @@ use lb_proto::{
 use super::{
     Fleet,
     clock::time_of_day,
-    host::{Attended, Workers, state, worker_of},
+    host::{Attended, UNREGISTERED, Workers, worker_of},
 };
 
 impl Fleet {
@@ -72,7 +72,8 @@ fn scale_host(id: &HostId, host: &Attended, plan: Option<&Plan>, workers: &Worke
     let (offer, report) = (&host.offer, &host.report);
     let plan = plan.and_then(|plan| plan.host(id));
     let wanted = plan.into_iter().flat_map(|plan| &plan.instances).map(|wanted| wanted.number);
-    let numbers: BTreeSet<u32> = report.instances.keys().copied().chain(wanted).collect();
+    let numbers = report.instances.keys().copied().chain(wanted).chain(host.unregistered());
+    let numbers: BTreeSet<u32> = numbers.collect();
     ScaleHost {
         host_id: id.to_string(),
         connected: host.is_connected(),
@@ -99,14 +100,16 @@ fn instance(
 ) -> ScaleInstance {
     let reported = host.report.instances.get(&number);
     let worker = reported.and_then(|reported| worker_of(reported, workers));
-    let state = match reported.map(|reported| state(reported, worker)) {
+    let wanted = plan.and_then(|plan| plan.instances.iter().find(|wanted| wanted.number == number));
+    let is_late = host.unregistered().any(|late| late == number);
+    let state = match reported.map(|reported| host.state(number, reported, worker)) {
+        None if is_late && wanted.is_none() => "failed",
         None => "wanted",
         Some(InstanceState::Starting) => "starting",
         Some(InstanceState::Registered) => REGISTERED,
         Some(InstanceState::Draining | InstanceState::Stopping) => "draining",
         Some(InstanceState::Failed { .. }) => "failed",
     };
-    let wanted = plan.and_then(|plan| plan.instances.iter().find(|wanted| wanted.number == number));
     let stopped = plan.and_then(|plan| {
         let is_it = |change: &&lb_core::scale::Change| {
             change.number == number && change.action == Action::Stop
@@ -121,7 +124,11 @@ fn instance(
             .map(ToString::to_string)
             .unwrap_or_default(),
         state: state.into(),
-        reason: reported.map(|reported| reported.reason.clone()).unwrap_or_default(),
+        reason: match reported.map(|reported| reported.reason.as_str()) {
+            Some(reason) if !reason.is_empty() => reason.to_owned(),
+            _ if is_late => UNREGISTERED.into(),
+            _ => String::new(),
+        },
         wanted: wanted.is_some(),
         why: why.map(ToString::to_string).unwrap_or_default(),
         outstanding: worker.map(|worker| worker.estimate),
