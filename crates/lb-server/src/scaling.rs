@@ -139,8 +139,11 @@ impl Fleet {
         self.planner.observe(now, Demand::of(workers.values().cloned()));
         self.hosts.retain(|_, host| host.stays(&workers, now));
         self.hosts.values_mut().for_each(|host| host.watch(&workers, now));
-        let seen = self.hosts.values().filter_map(|host| host.seen(&workers, &self.balancer));
-        let hosts: Vec<Host> = seen.collect();
+        let plan = self.planner.latest();
+        let wanted =
+            |id| plan.and_then(|plan| plan.host(id)).map_or(0, |host| host.instances.len());
+        let seen = |(id, host): (_, &Attended)| host.seen(&workers, &self.balancer, wanted(id));
+        let hosts: Vec<Host> = self.hosts.iter().filter_map(seen).collect();
         if let Some(plan) = self.planner.plan(now, time_of_day(), &hosts, self.manual) {
             let Plan { generation, before, desired, missing, reason, .. } = &plan;
             info!(

@@ -151,8 +151,13 @@ impl Attended {
         state(reported, worker)
     }
 
-    /// As the planner sees it; not at all before it is known what runs there.
-    pub(super) fn seen(&self, workers: &Workers, balancer: &BalancerId) -> Option<Host> {
+    /// As the planner sees it, which wants so many instances there; not at all before it is known what runs there.
+    pub(super) fn seen(
+        &self,
+        workers: &Workers,
+        balancer: &BalancerId,
+        wanted: usize,
+    ) -> Option<Host> {
         if !self.is_known {
             return None;
         }
@@ -170,8 +175,8 @@ impl Attended {
         let bounds = if self.is_ready() {
             self.offer.bounds
         } else {
-            // Nothing can be started or stopped there.
-            let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+            // Nothing can be started or stopped there. What is wanted and is not registered at this moment may be in a restart.
+            let count = u32::try_from(instances.len().max(wanted)).unwrap_or(u32::MAX);
             Bounds::new(count, count).expect("equal bounds")
         };
         Some(Host {
@@ -244,7 +249,7 @@ mod tests {
         let mut host = attended(begun);
         host.report(running(1), begun);
         let state = |host: &Attended| {
-            let host = host.seen(&workers, &"b".parse().unwrap()).unwrap();
+            let host = host.seen(&workers, &"b".parse().unwrap(), 1).unwrap();
             host.instances.first().map(|instance| instance.state.clone())
         };
         host.watch(&workers, begun);
@@ -269,5 +274,16 @@ mod tests {
         };
         assert_eq!(state_of(Doing::Starting), InstanceState::Starting);
         assert_eq!(state_of(Doing::Draining), InstanceState::Stopping);
+    }
+
+    /// One of the workers is restarted while their scaler is.
+    #[test]
+    fn a_host_without_its_scaler_keeps_its_place_for_what_is_wanted() {
+        let (begun, workers) = (Timestamp::default(), Workers::new());
+        let mut host = attended(begun);
+        host.report(running(1), begun);
+        host.is_left(begun);
+        let seen = host.seen(&workers, &"b".parse().unwrap(), 3).unwrap();
+        assert_eq!((seen.bounds, seen.instances.len()), (Bounds::new(3, 3).unwrap(), 0));
     }
 }
