@@ -132,7 +132,9 @@ impl Fleet {
 
     /// Lets the planner look, and tells scalers what follows. To be called a few times a second.
     pub(super) fn turn(&mut self, registry: &Registry, now: Timestamp) {
-        if self.hosts.is_empty() {
+        // The last host that has gone is given time to come back, and then has no part in the plan any more.
+        let is_planned = |plan: &Plan| !plan.hosts.is_empty();
+        if self.hosts.is_empty() && !self.planner.latest().is_some_and(is_planned) {
             return;
         }
         let workers = self.workers(registry, now);
