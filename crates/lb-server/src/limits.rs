@@ -14,7 +14,7 @@ use lb_core::registry::WORKER_LIMIT;
 use lb_proto::retry;
 use lb_tls::{Bounds, Bucket, Connections, Pace, Peer, Rate};
 
-use crate::config::Limits;
+use crate::{config::Limits, scaling::SCALER_LIMIT};
 
 /// When a client that found no place should ask again: places become free when others leave, which is seldom.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -28,6 +28,10 @@ const ARRIVALS: Rate = Rate { burst: 20_000, regained: Duration::from_secs(10) }
 const ARRIVALS_REGAINED: Duration = Duration::from_secs(4);
 const ARRIVALS_SHARE: usize = 4;
 
+/// An address may have so many times fewer scalers than other streams: with 1,024 places, 16. A host has one, and each may name hundreds
+/// of instances, which are walked several times a second.
+const SCALERS_SHARE: usize = 64;
+
 /// The places of a balancer.
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
@@ -36,6 +40,7 @@ pub(crate) struct Streams {
     pub(crate) watchers: Places,
     pub(crate) event_watchers: Places,
     pub(crate) registrations: Places,
+    pub(crate) scalers: Places,
     pub(crate) arrivals: Arrivals,
 }
 
@@ -48,6 +53,12 @@ impl Streams {
             watchers: Places::new("watchers", Some("limits.watchers"), watchers, per_peer),
             event_watchers: Places::new("watchers", Some("limits.watchers"), watchers, per_peer),
             registrations: Places::new("registrations", None, WORKER_LIMIT, per_peer),
+            scalers: Places::new(
+                "scalers",
+                None,
+                2 * SCALER_LIMIT,
+                per_peer.div_ceil(SCALERS_SHARE),
+            ),
             arrivals: Arrivals::new(per_peer),
         }
     }
@@ -60,6 +71,7 @@ impl Streams {
         self.watchers.resize(watchers, per_peer);
         self.event_watchers.resize(watchers, per_peer);
         self.registrations.resize(WORKER_LIMIT, per_peer);
+        self.scalers.resize(2 * SCALER_LIMIT, per_peer.div_ceil(SCALERS_SHARE));
         self.arrivals.lock().per_peer = per_peer;
     }
 }

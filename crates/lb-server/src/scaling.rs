@@ -35,7 +35,7 @@ use self::{clock::time_of_day, host::Attended};
 use crate::{ScaleSettings, owner};
 
 /// Most scalers at once: far more hosts than a LAN has. It bounds memory.
-const SCALER_LIMIT: usize = 1_024;
+pub(crate) const SCALER_LIMIT: usize = 1_024;
 
 /// How long a host without a scaler stays in the plan while its workers are registered. Ample for an upgrade; a scaler that is gone for
 /// longer does not come back by itself.

@@ -307,6 +307,7 @@ impl Server {
             balancer: id.clone(),
             cluster: cluster.clone(),
             identified: self.settings.tls.mode() == Mode::Mtls,
+            places: streams.scalers,
             stop: stop.clone(),
         };
         let balancer = Balancer {

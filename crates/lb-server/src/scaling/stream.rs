@@ -22,10 +22,12 @@ use lb_proto::{
         scaler_message::Kind as Said, scaler_order::Kind as Answer, scaling_server::Scaling,
     },
 };
-use lb_tls::{Identity, Peer, rights::may_offer};
+use lb_tls::{Identity, rights::may_offer};
 
 use super::{Event, Refusal, StreamKey};
 use crate::{
+    balancer::peer,
+    limits::{Place, Places},
     owner::{Handle, Stopping},
     registration::{HELLO_TIMEOUT, is_private, milliseconds, refused},
     status::IntoStatus,
@@ -48,6 +50,7 @@ pub(crate) struct Offering {
     pub(crate) cluster: ClusterName,
     /// Whether scalers prove who they are.
     pub(crate) identified: bool,
+    pub(crate) places: Places,
     pub(crate) stop: CancellationToken,
 }
 
@@ -61,20 +64,22 @@ impl Scaling for Offering {
         &self,
         request: Request<Streaming<ScalerMessage>>,
     ) -> Result<Response<Self::OfferStream>, Status> {
-        let Some(&Peer { address: Some(address), ref identity, .. }) = request.extensions().get()
-        else {
+        let peer = peer(&request);
+        let Some(address) = peer.address else {
             return Err(Status::internal("the connection has no peer address"));
         };
         if !self.identified && !is_private(address.ip()) {
             let text = "without certificates (mode mtls) only scalers in private and link-local networks may register";
             return Err(Status::permission_denied(text));
         }
+        let place = self.places.take(&peer)?;
         let newcomer = Newcomer {
             owner: self.owner.clone(),
             balancer: self.balancer.clone(),
             cluster: self.cluster.clone(),
-            identity: identity.clone(),
+            identity: peer.identity,
             said: request.into_inner(),
+            _place: place,
         };
         let (outbox, answers) = mpsc::channel(OUTBOX);
         let stop = self.stop.clone();
@@ -90,6 +95,7 @@ struct Newcomer {
     cluster: ClusterName,
     identity: Option<Arc<Identity>>,
     said: Streaming<ScalerMessage>,
+    _place: Place,
 }
 
 impl Newcomer {

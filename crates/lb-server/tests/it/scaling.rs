@@ -238,3 +238,18 @@ async fn a_scaler_that_is_silent_is_gone() {
     assert_eq!(status.code(), Code::Aborted);
     assert_eq!(status.message(), "this scaler was silent for three heartbeats");
 }
+
+/// A host has one scaler; who says to be many does not get all places, nor the time to plan for them.
+#[tokio::test]
+async fn an_address_has_few_scalers() {
+    let balancer = balancer().await;
+    let mut scalers = Vec::new();
+    let most = Limits::default().per_peer.div_ceil(64);
+    for number in 0..most {
+        scalers.push(Scaler::with(&balancer, hello(&format!("h{number}")), &[]).await);
+    }
+    let mut client = ScalingClient::new(balancer.channel.clone());
+    let status = client.offer(tokio_stream::pending()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("scalers for this address"), "{status}");
+}
