@@ -228,7 +228,8 @@ fn cpu_time(process: u32) -> Duration {
     read().unwrap_or_default()
 }
 
-/// Commits to the fewest inputs that reach what all of them do. Those with a name of their own once broke something, and stay.
+/// Commits to the fewest inputs that reach what all of them do: each part of the program, not each number of times, for which thousands
+/// would be needed. Those with a name of their own once broke something, and stay.
 fn minimise(target: Target, programs: &Path) -> anyhow::Result<()> {
     let (corpus, found) = (target.corpus(), target.found());
     for entry in fs::read_dir(&corpus)? {
@@ -238,7 +239,7 @@ fn minimise(target: Target, programs: &Path) -> anyhow::Result<()> {
             fs::rename(&path, found.join(name))?;
         }
     }
-    let mut merge = command(programs.join(target.name()), &["-merge=1"]);
+    let mut merge = command(programs.join(target.name()), &["-merge=1", "-use_counters=0"]);
     merge.arg(corpus).arg(found).stdout(Stdio::null()).stderr(Stdio::null());
     tools::run(merge)
 }
