@@ -22,8 +22,9 @@ use crate::{drain::idle, layer::LoadLayer, load::Load, orca::Reports};
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Calls at once on one connection, besides those that slots and queue have room for: a client is told that the worker is full
 /// instead of waiting unseen in its own HTTP/2 layer, and who sends calls for the sake of sending them does not fill the memory.
-/// Those that are beyond it wait there until others have been told, which takes a moment.
-const STREAMS: u32 = 128;
+/// Those that are beyond it wait there until others have been told, which takes a moment. It stays as it was at the start when a
+/// reload changes slots and queue, so it is also how far they can grow before one client feels it.
+const STREAMS: u32 = 512;
 /// Connections from one address, besides one for each call that slots and queue have room for: proxies and simple clients have
 /// one for each call, and many may be behind one address.
 const PER_PEER: usize = 1024;
