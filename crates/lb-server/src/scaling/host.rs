@@ -112,7 +112,12 @@ impl Attended {
 
     /// Notes which instances take too long to register. To be called before each look.
     pub(super) fn watch(&mut self, workers: &Workers, now: Timestamp) {
-        self.unregistered.retain(|_, since| now.since(*since) < TOLD_FOR);
+        // One that has come late is there.
+        let is_there = |number: &u32| {
+            let reported = self.report.instances.get(number);
+            reported.is_some_and(|reported| worker_of(reported, workers).is_some())
+        };
+        self.unregistered.retain(|number, since| now.since(*since) < TOLD_FOR && !is_there(number));
         if !self.is_ready() {
             self.waiting.clear();
             return;
@@ -218,7 +223,7 @@ fn state(reported: &Reported, worker: Option<&WorkerStatus>) -> InstanceState {
 mod tests {
     use tokio::sync::watch;
 
-    use lb_core::scale::Needs;
+    use lb_core::{load::Hello, registry::Registry, scale::Needs};
 
     use super::*;
 
@@ -263,6 +268,33 @@ mod tests {
         host.watch(&workers, late + TOLD_FOR / 2);
         assert_eq!(host.unregistered().collect::<Vec<_>>(), [1]);
         host.watch(&workers, late + TOLD_FOR);
+        assert_eq!(host.unregistered().count(), 0);
+    }
+
+    #[test]
+    fn what_registers_late_is_there() {
+        let begun = Timestamp::default();
+        let mut host = attended(begun);
+        host.report(running(1), begun);
+        host.watch(&Workers::new(), begun);
+        let late = begun + REGISTERED_WITHIN;
+        host.watch(&Workers::new(), late);
+        assert_eq!(host.unregistered().count(), 1);
+        let hello = Hello {
+            id: "h-1".parse().unwrap(),
+            instance: 1,
+            address: ([127, 0, 0, 1], 1).into(),
+            services: vec!["a.B".parse().unwrap()],
+            slots: 1,
+            zone: String::new(),
+            labels: BTreeMap::new(),
+            version: String::new(),
+        };
+        let mut registry = Registry::default();
+        registry.hello(hello, late).unwrap();
+        let workers: Workers =
+            registry.workers(late).map(|worker| (worker.id.clone(), worker)).collect();
+        host.watch(&workers, late);
         assert_eq!(host.unregistered().count(), 0);
     }
 

@@ -19,6 +19,9 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 /// Clients give up calls at a silent worker after three seconds; only then it is known how many have failed.
 const GIVEN_UP: f64 = 4.0;
 
+/// Each may have a client.
+const BALANCERS: usize = 2;
+
 /// How long before a failure it is looked how many calls workers usually have, in seconds.
 const USUAL: f64 = 10.0;
 
@@ -28,9 +31,12 @@ pub(super) enum Failures {
     None,
     /// As many as were in flight at the worker when it failed.
     InFlight,
-    /// As many as were in flight at the worker when it failed, or at another one at any moment: a host that is silent cannot
-    /// say so, and until somebody misses it, it is sent calls like any other, as long as it has not more of them.
-    AsMuchAsElsewhere,
+    /// As many as were in flight at the worker when it failed, and as many more as each balancer sends until it looks as full as
+    /// another: a host that is silent cannot say so, and until somebody misses it, it is sent calls like any other, as long as it has
+    /// not more of them. Balancers do not know of each other's picks there, so each fills it up.
+    ///
+    /// What is wanted is [`Failures::InFlight`]. It is missed, and the report says by how much.
+    UpToOthers,
 }
 
 /// What is to be reached.
@@ -102,7 +108,10 @@ impl Limits {
         match self.failures {
             Failures::None => 0,
             Failures::InFlight => figures.in_flight,
-            Failures::AsMuchAsElsewhere => figures.in_flight.max(figures.elsewhere),
+            Failures::UpToOthers => {
+                let room = figures.elsewhere.saturating_sub(figures.in_flight);
+                figures.in_flight + BALANCERS * room
+            }
         }
     }
 

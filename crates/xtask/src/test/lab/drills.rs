@@ -12,8 +12,7 @@ const ORDERLY: Limits = Limits { failures: Failures::None, out: None, back: Some
 const DEAD_PROCESS: Limits =
     Limits { failures: Failures::InFlight, out: Some(0.3), back: Some(2.0) };
 /// Nobody says anything any more.
-const SILENT: Limits =
-    Limits { failures: Failures::AsMuchAsElsewhere, out: Some(2.0), back: Some(2.0) };
+const SILENT: Limits = Limits { failures: Failures::UpToOthers, out: Some(2.0), back: Some(2.0) };
 /// After minutes of silence.
 const LONG_SILENCE: Limits = Limits { back: Some(5.0), ..SILENT };
 

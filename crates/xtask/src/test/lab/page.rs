@@ -33,6 +33,8 @@ pub(super) fn render(report: &Report) -> String {
          {table}\n\
          All hosts share {cores} cores with whatever else ran there ({load_before} processes wanted one at the beginning), so times \
          are\nupper bounds. A drill that is too slow is run once more, and both attempts are in the table. One with too many failures is not.\n\n\
+         Missed: at a silent host no more calls should fail than were in flight there. Until it is missed it is sent calls like any other,\n\
+         as long as it has not more of them; balancers do not know of each other's picks there, so each fills it up.\n\n\
          Source: `{COMMITTED}`, {date}, commit {commit}.\n",
         count = drills.len(),
         table = table(drills),

@@ -97,7 +97,9 @@ impl fmt::Display for Limits {
         f.write_str(match self.failures {
             Failures::None => "none fails",
             Failures::InFlight => "none fails but those in flight",
-            Failures::AsMuchAsElsewhere => "no more fail than were in flight, or elsewhere at once",
+            Failures::UpToOthers => {
+                "no more fail than were in flight and each balancer adds until it is as full as another"
+            }
         })?;
         if let Some(out) = self.out {
             write!(f, ", out ≤ {out} s")?;
