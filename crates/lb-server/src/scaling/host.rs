@@ -112,21 +112,19 @@ impl Attended {
 
     /// Notes which instances take too long to register. To be called before each look.
     pub(super) fn watch(&mut self, workers: &Workers, now: Timestamp) {
+        let reported = &self.report.instances;
+        let is_registered = |reported: &Reported| worker_of(reported, workers).is_some();
         // One that has come late is there.
-        let is_there = |number: &u32| {
-            let reported = self.report.instances.get(number);
-            reported.is_some_and(|reported| worker_of(reported, workers).is_some())
-        };
-        self.unregistered.retain(|number, since| now.since(*since) < TOLD_FOR && !is_there(number));
+        self.unregistered.retain(|number, since| {
+            now.since(*since) < TOLD_FOR && !reported.get(number).is_some_and(is_registered)
+        });
         if !self.is_ready() {
             self.waiting.clear();
             return;
         }
-        let reported = &self.report.instances;
         let waits = |number: &u32| {
-            let reported = reported.get(number);
-            reported.is_some_and(|reported| {
-                state(reported, worker_of(reported, workers)) == InstanceState::Starting
+            reported.get(number).is_some_and(|reported| {
+                !is_registered(reported) && state(reported, None) == InstanceState::Starting
             })
         };
         self.waiting.retain(|number, _| waits(number));
@@ -293,7 +291,7 @@ mod tests {
         let mut registry = Registry::default();
         registry.hello(hello, late).unwrap();
         let workers: Workers =
-            registry.workers(late).map(|worker| (worker.id.clone(), worker)).collect();
+            registry.workers(late).map(|worker| (worker.hello.id.clone(), worker)).collect();
         host.watch(&workers, late);
         assert_eq!(host.unregistered().count(), 0);
     }
